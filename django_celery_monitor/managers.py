@@ -1,0 +1,170 @@
+"""The vocabulary of queries: how rows are saved, marked as expired and purged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from celery import states
+from django.db import IntegrityError, OperationalError, models, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from . import observation
+from .utils import to_microseconds
+
+if TYPE_CHECKING:
+    from .models import Row, TaskState, WorkerState
+
+_M = TypeVar("_M", bound="Row")
+
+#: How often a row may come and go under a save before the save fails.
+JOIN_TRIES = 10
+
+
+class ExtendedQuerySet(models.QuerySet[_M]):
+    """Queries that both models share."""
+
+    def select_for_update_or_create(
+        self, defaults: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> tuple[_M, bool]:
+        """Lock the row that matches ``kwargs`` and update it, or create it.
+
+        ``defaults`` are the values to set; callables among them are called. All
+        of it is one transaction on the database that the router names. Returns
+        the object and whether it was created.
+        """
+        return self.update_or_create(defaults=defaults, **kwargs)
+
+    def _join(
+        self,
+        merge: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]],
+        seen: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        **key: Any,
+    ) -> _M:
+        """Merge ``seen`` into the row that ``key`` names, locked; else create it."""
+        using = self.select_for_update().db
+        rows = self.using(using)
+        for tries_left in reversed(range(JOIN_TRIES)):
+            with transaction.atomic(using=using):
+                row = rows.select_for_update().filter(**key).first()
+                if row is not None:
+                    row.update(merge(row.columns(), seen), using=using)
+                    return row
+            # Not in the same transaction: on MySQL those that come too late to insert
+            # would each share a lock on the row, and wait for each other to have it.
+            try:
+                row, created = rows.get_or_create(**key, defaults=defaults)
+            except IntegrityError:
+                # Another writer's row was in the way, and is purged since.
+                if not tries_left:
+                    raise
+            else:
+                if created:
+                    return row
+        msg = f"{key} is created and deleted over and over."
+        raise OperationalError(msg)
+
+
+class WorkerStateQuerySet(ExtendedQuerySet["WorkerState"]):
+    """Queries of workers."""
+
+    def update_heartbeat(
+        self,
+        hostname: str,
+        heartbeat: datetime | None,
+        update_freq: float,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> WorkerState:
+        """Save that the worker was alive at ``heartbeat``; None: it went offline.
+
+        The row is written at most once in ``update_freq`` seconds, but at once
+        when the worker comes or goes. ``defaults`` are further columns to save
+        with it; ``offline_at`` among them says when it went offline (now unless
+        given). An older heartbeat never replaces a newer one.
+        """
+        seen = {"update_freq": update_freq, **(defaults or {})}
+        if heartbeat is not None:
+            seen["last_heartbeat"] = heartbeat
+            seen.setdefault("last_heartbeat_us", to_microseconds(heartbeat))
+        else:
+            seen.setdefault("offline_at", timezone.now())
+        if (offline_at := seen.get("offline_at")) is not None:
+            seen.setdefault("offline_at_us", to_microseconds(offline_at))
+        row = self.using(self.select_for_update().db).filter(hostname=hostname).first()
+        if row is not None and not row.is_due(seen, update_freq):
+            return row
+        return self._join(
+            observation.merge_worker,
+            seen,
+            {**seen, "first_seen": timezone.now()},
+            hostname=hostname,
+        )
+
+
+class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
+    """Queries of tasks."""
+
+    def active(self) -> TaskStateQuerySet:
+        """Return the tasks that have not expired."""
+        return self.filter(hidden=False)
+
+    def expired(
+        self, states: Collection[str], expires: timedelta | float
+    ) -> TaskStateQuerySet:
+        """Return the tasks in one of ``states`` that are older than ``expires``.
+
+        ``expires`` is a timedelta or a number of seconds. Age counts from the time
+        of the state or from the ETA, whichever is later. Where ``states`` has
+        PENDING, every state that Celery does not know counts as one of them.
+        """
+        if not isinstance(expires, timedelta):
+            expires = timedelta(seconds=expires)
+        limit = timezone.now() - expires
+        return self.filter(
+            _in_states(states),
+            Q(eta=None) | Q(eta__lte=limit),
+            tstamp__lte=limit,
+        )
+
+    def expire_by_states(
+        self, states: Collection[str], expires: timedelta | float | None
+    ) -> int | None:
+        """Mark what ``expired`` returns as hidden; return how many rows.
+
+        Returns None, and marks nothing, when ``expires`` is None.
+        """
+        if expires is None:
+            return None
+        return self.active().expired(states, expires).update(hidden=True)
+
+    def purge(self) -> int:
+        """Delete the tasks that are marked as expired; return how many."""
+        return self.filter(hidden=True).delete()[0]
+
+    def update_state(
+        self, state: str, task_id: str, defaults: Mapping[str, Any] | None = None
+    ) -> TaskState:
+        """Merge one observation into the row of the task; return the row.
+
+        ``defaults`` are the columns that were observed. What they say about the
+        outcome counts only where ``state`` and ``tstamp`` (now unless given) are
+        later than the row's own, in the order of ``observation.rank``. A row that
+        says it all already is not written.
+        """
+        seen = {"tstamp": timezone.now(), **(defaults or {}), "state": state}
+        seen.setdefault("tstamp_us", to_microseconds(seen["tstamp"]))
+        if "worker" in seen:
+            worker = seen.pop("worker")
+            seen["worker_id"] = None if worker is None else worker.pk
+        return self._join(observation.merge_task, seen, seen, task_id=task_id)
+
+
+def _in_states(names: Collection[str]) -> Q:
+    """Return the condition for a set of states, custom ones with the pending."""
+    condition = Q(state__in=names)
+    if states.PENDING in names:
+        condition |= ~Q(state__in=states.ALL_STATES | {states.REJECTED})
+    return condition

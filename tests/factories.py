@@ -1,0 +1,54 @@
+"""Rows and users for the tests."""
+# factory-boy declares its base classes' types, not its declarations'.
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import states
+from celery.utils import uuid
+from django.contrib.auth.models import User
+from django.utils import timezone
+from factory.declarations import LazyAttribute, LazyFunction, Sequence, SubFactory
+from factory.django import DjangoModelFactory
+
+from django_celery_monitor.models import TaskState, WorkerState
+
+
+class WorkerStateFactory(DjangoModelFactory[WorkerState]):
+    """A worker that was just heard of."""
+
+    class Meta:
+        model = WorkerState
+
+    hostname = Sequence(lambda n: f"celery@host{n}")
+    last_heartbeat = LazyFunction(timezone.now)
+
+
+class TaskStateFactory(DjangoModelFactory[TaskState]):
+    """A task that just succeeded."""
+
+    class Meta:
+        model = TaskState
+
+    task_id = LazyFunction(uuid)
+    name = "proj.tasks.add"
+    state = states.SUCCESS
+    tstamp = LazyFunction(timezone.now)
+    worker = SubFactory(WorkerStateFactory)
+
+
+class UserFactory(DjangoModelFactory[User]):
+    """A user without any permission, whose password is ``secret``."""
+
+    class Meta:
+        model = User
+
+    username = Sequence(lambda n: f"user{n}")
+    email = LazyAttribute(lambda user: f"{user.username}@example.com")
+    password = "secret"
+
+    @classmethod
+    def _create(cls, model_class: type[User], *args: Any, **kwargs: Any) -> User:
+        return model_class.objects.create_user(*args, **kwargs)
