@@ -1,0 +1,125 @@
+"""Users with permissions, and what workers hear of the admin's actions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+from tests.celery import app
+from tests.factories import TaskStateFactory, UserFactory, WorkerStateFactory
+
+StaffClient = Callable[..., Client]
+Heard = Callable[[], list[dict[str, Any]]]
+
+TASKS = "/admin/celery_monitor/taskstate/"
+WORKERS = "/admin/celery_monitor/workerstate/"
+
+TASK_ACTIONS = ("revoke_tasks", "terminate_tasks", "kill_tasks", "rate_limit_tasks")
+WORKER_ACTIONS = ("shutdown_nodes", "enable_events", "disable_events")
+ALL_ACTIONS = [(TASKS, action) for action in TASK_ACTIONS] + [
+    (WORKERS, action) for action in WORKER_ACTIONS
+]
+
+
+@pytest.fixture
+def staff(db: None) -> StaffClient:
+    """Return a function that logs in a member of staff with these permissions."""
+
+    def log_in(*codenames: str, **user: Any) -> Client:
+        member = UserFactory.create(is_staff=True, **user)
+        permissions = Permission.objects.filter(
+            content_type__app_label="celery_monitor", codename__in=codenames
+        )
+        assert len(permissions) == len(codenames)
+        member.user_permissions.set(permissions)
+        client = Client()
+        client.force_login(member)
+        return client
+
+    return log_in
+
+
+@pytest.fixture
+def superuser(staff: StaffClient) -> Client:
+    """Return the client of a superuser."""
+    return staff(is_superuser=True)
+
+
+@pytest.fixture
+def operator(staff: StaffClient) -> Client:
+    """Return the client of somebody who may see and control all, and no more."""
+    return staff(
+        "view_taskstate", "view_workerstate", "control_tasks", "control_workers"
+    )
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    """Return a function that returns what the workers were told since the last call."""
+    with app.connection_for_write() as connection:
+        queue = app.control.mailbox.get_queue("tests")(  # type: ignore[attr-defined]
+            connection.default_channel
+        )
+        queue.declare()
+        queue.purge()
+
+        def messages() -> list[dict[str, Any]]:
+            return [
+                message.payload
+                for message in iter(lambda: queue.get(no_ack=True), None)
+            ]
+
+        yield messages
+        queue.delete()
+
+
+def row_for(url: str, **fields: Any) -> Any:
+    """Return a new row of the list at ``url``."""
+    factory: Any = TaskStateFactory if url == TASKS else WorkerStateFactory
+    return factory.create(**fields)
+
+
+def post_action(client: Client, url: str, action: str, *rows: Any, **data: Any) -> Any:
+    """Choose ``action`` for ``rows`` in the list at ``url``; return the response."""
+    return client.post(
+        url,
+        {
+            "action": action,
+            "_selected_action": [row.pk for row in rows],
+            "index": "0",
+            "select_across": "0",
+            **data,
+        },
+    )
+
+
+def hidden_fields(html: str) -> dict[str, list[str]]:
+    """Return the hidden fields of the form on a confirmation page."""
+    fields: dict[str, list[str]] = {}
+    for name, value in re.findall(
+        r'<input type="hidden" name="([^"]+)" value="([^"]*)">', html
+    ):
+        fields.setdefault(name, []).append(value)
+    return fields
+
+
+def confirm(client: Client, url: str, page: Any, **data: Any) -> Any:
+    """Send the form of the confirmation ``page`` as the browser would."""
+    fields = hidden_fields(page.content.decode())
+    return client.post(url, {**fields, **data}, follow=True)
+
+
+def act(client: Client, url: str, action: str, *rows: Any, **data: Any) -> list[str]:
+    """Choose and confirm ``action`` for ``rows``; return what the user is told."""
+    page = post_action(client, url, action, *rows)
+    return told(confirm(client, url, page, **data))
+
+
+def told(response: Any) -> list[str]:
+    """Return the messages on a page."""
+    return [str(message) for message in response.context["messages"]]
