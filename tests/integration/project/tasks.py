@@ -1,0 +1,67 @@
+"""The tasks of the project: each ends, or does not end, in a way of its own."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Ignore, Reject
+
+from tests.integration.project.celery import app, enter
+
+
+@app.task
+def add(x: int, y: int) -> int:
+    """Succeed."""
+    return x + y
+
+
+@app.task
+def echo(*args: Any, **kwargs: Any) -> str:
+    """Succeed with the arguments as the result."""
+    return f"{args} {kwargs}"
+
+
+@app.task
+def fail(text: str) -> None:
+    """Fail."""
+    raise ValueError(text)
+
+
+@app.task(bind=True, max_retries=2)
+def flaky(self: Task[Any, Any], recovers: bool) -> str:
+    """Fail twice; then recover, or fail for good."""
+    try:
+        if self.request.retries < 2 or not recovers:
+            raise ConnectionError(f"attempt {self.request.retries}")
+    except ConnectionError as error:
+        raise self.retry(exc=error, countdown=0) from error
+    return "recovered"
+
+
+@app.task
+def nap(seconds: float) -> float:
+    """Take a while."""
+    time.sleep(seconds)
+    return seconds
+
+
+@app.task
+def ignore() -> None:
+    """End without a word."""
+    raise Ignore
+
+
+@app.task(bind=True, acks_late=True)
+def reject(self: Task[Any, Any]) -> None:
+    """Be rejected, of which Celery's signals do not tell."""
+    enter(self.request, "rejected")
+    raise Reject("not mine", requeue=False)
+
+
+@app.task(bind=True)
+def progress(self: Task[Any, Any], seconds: float) -> None:
+    """Tell of a state of its own, and stay in it for a while."""
+    self.send_event("task-progress", percent=50)
+    time.sleep(seconds)
