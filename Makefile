@@ -49,8 +49,9 @@ $(tools): $(created) $(metadata)
 	$(BIN)/python -m pip install -q -e '.[test,docs,dev]'
 	@touch $@
 
+# Half of the time goes to waiting for processes, which can be done side by side.
 test: $(tests)  ## Run the tests; DATABASE_URL, REDIS_URL and AMQP_URL add servers
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term $(ARGS)
 
 demo: $(demo)  ## Run the example project until Ctrl-C; PORT=8123 moves it
 	$(BIN)/python example/manage.py demo --port $(PORT)

@@ -51,6 +51,7 @@ setup(
             "pytest-django>=4.10",
             "pytest-randomly>=3.16",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "supervisor>=4.3",
             "time-machine>=2.16",
         ],

@@ -1,10 +1,15 @@
-"""What every test shares: the servers that a test may need."""
+"""What every test shares: hypothesis' profile, the servers that a test may need."""
 
 import os
 import socket
 from urllib.parse import urlsplit
 
+import hypothesis
 import pytest
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("monitor", deadline=None)
+hypothesis.settings.load_profile("monitor")
 
 DEFAULT_PORTS = {
     "postgres": 5432,

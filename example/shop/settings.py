@@ -7,6 +7,8 @@ import dj_database_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("DEMO_DIR", BASE_DIR / "var")).resolve()
+# Django's own checks open the database, before any command could make its folder.
+DATA_DIR.mkdir(parents=True, exist_ok=True)
 
 DEBUG = True
 SECRET_KEY = "not a secret: it runs on your own machine only"  # noqa: S105

@@ -48,7 +48,7 @@ def send(project: Project, number: int) -> dict[str, Any]:
         ("flaky", (False,), {}),
         ("reject", (), {}),
         ("add", (number, number), {"expires": 3600}),
-        ("nap", (0.01,), {}),
+        ("wait", ("ledger",), {}),
         ("ignore", (), {}),
     )[number % 10]
     task_id = id_of(project, number)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 from celery import Task
@@ -41,10 +43,9 @@ def flaky(self: Task[Any, Any], recovers: bool) -> str:
 
 
 @app.task
-def nap(seconds: float) -> float:
-    """Take a while."""
-    time.sleep(seconds)
-    return seconds
+def wait(file: str) -> None:
+    """Go on until somebody makes ``file``."""
+    wait_for_file(file)
 
 
 @app.task
@@ -61,7 +62,15 @@ def reject(self: Task[Any, Any]) -> None:
 
 
 @app.task(bind=True)
-def progress(self: Task[Any, Any], seconds: float) -> None:
-    """Tell of a state of its own, and stay in it for a while."""
+def progress(self: Task[Any, Any], file: str) -> None:
+    """Tell of a state of its own, and stay in it until somebody makes ``file``."""
     self.send_event("task-progress", percent=50)
-    time.sleep(seconds)
+    wait_for_file(file)
+
+
+def wait_for_file(name: str) -> None:
+    """Return once the file is there; whoever waits for the task gives up first."""
+    path = Path(os.environ["PROJECT_DIR"]) / name
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)

@@ -36,7 +36,6 @@ class Command(BaseCommand):
     def handle(self, *, port: int, **options: Any) -> None:
         """Run the demo; raises CommandError if it cannot start."""
         require_free_port(port)
-        DATA_DIR.mkdir(parents=True, exist_ok=True)
         with (DATA_DIR / "lock").open("w") as lock:
             require_alone(lock)
             prepare_folders()
