@@ -16,7 +16,6 @@ from typing import Any, TextIO
 from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, CommandError, call_command
 from django.db import connections
-from kombu import Exchange, Queue
 
 from shop.celery import app
 from shop.settings import BASE_DIR, CELERY_BROKER_URL, DATA_DIR, RUN_DIR
@@ -87,10 +86,8 @@ def bind_exchanges() -> None:
         channel = connection.default_channel
         for name in ("celery", "slow"):
             app.amqp.queues[name](channel).declare()
-        for name in ("celeryev", "celery.pidbox", "reply.celery.pidbox"):
-            queue = Queue("prepare", Exchange(name), "prepare", channel)
-            queue.declare()
-            queue.delete()
+    for name in ("celeryev", "celery.pidbox", "reply.celery.pidbox"):
+        (RUN_DIR / "control" / f"{name}.exchange").write_text("[]")
 
 
 def prepare_database() -> None:
