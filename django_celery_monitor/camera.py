@@ -114,7 +114,7 @@ class Camera(Polaroid):
             "monitor_task_error_expires": states.EXCEPTION_STATES,
             "monitor_task_pending_expires": pending,
         }
-        return tuple((names[s], conf.expires(s, self.app)) for s in names)
+        return tuple((names[s], conf.get(s, self.app)) for s in names)
 
     # Starting and stopping
 

@@ -16,7 +16,7 @@ from . import conf
 
 def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
     """Check the names and values of the ``monitor_*`` settings."""
-    messages = [message for name in conf.DEFAULTS for message in check_expires(name)]
+    messages = [message for name in conf.SETTINGS for message in check_setting(name)]
     for old, new in conf.deprecated_names():
         messages.append(
             checks.Warning(
@@ -26,7 +26,7 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
             )
         )
     for name, near in conf.unknown_names():
-        known = ", ".join(conf.DEFAULTS)
+        known = ", ".join(conf.SETTINGS)
         messages.append(
             checks.Warning(
                 f"Nothing reads the Celery setting {name}.",
@@ -37,15 +37,17 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
     return messages
 
 
-def check_expires(name: str) -> list[checks.CheckMessage]:
-    """Check that the setting called ``name`` is a duration."""
+def check_setting(name: str) -> list[checks.CheckMessage]:
+    """Check that the value of the setting called ``name`` can be used."""
     try:
         with warnings.catch_warnings():
             # W001 says it.
             warnings.simplefilter("ignore", DeprecationWarning)
-            conf.expires(name)
+            conf.get(name)
     except ImproperlyConfigured as exc:
-        hint = "Give a datetime.timedelta, or None to keep rows for ever."
+        hint = "The page on configuration says what it takes."
+        if name.endswith("_expires"):
+            hint = "Give a datetime.timedelta, or None to keep rows for ever."
         return [checks.Error(str(exc), hint=hint, id="celery_monitor.E001")]
     return []
 

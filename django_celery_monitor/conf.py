@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, cast
@@ -11,18 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 from celery.app import app_or_default
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 if TYPE_CHECKING:
     from celery import Celery
 
     from .apps import CeleryMonitorConfig
-
-#: Name of each setting and what it is when the project does not set it.
-DEFAULTS: dict[str, timedelta | None] = {
-    "monitor_task_success_expires": timedelta(days=1),
-    "monitor_task_error_expires": timedelta(days=3),
-    "monitor_task_pending_expires": timedelta(days=5),
-}
 
 #: The names that version 1 read, and the names that stand for them.
 DEPRECATED = {
@@ -31,7 +26,152 @@ DEPRECATED = {
     "monitors_expire_pending": "monitor_task_pending_expires",
 }
 
+#: Words in the name of a key whose value is a secret.
+SECRET_KEYS = (
+    *("password", "passwd", "passphrase", "secret", "token"),
+    *("api_key", "apikey", "access_key", "private_key"),
+    *("authorization", "credential", "cookie", "session_id"),
+    *("card", "cvv", "cvc"),
+)
+
 _UNSET = object()
+
+
+def to_timedelta(value: Any, name: str) -> timedelta | None:
+    """Return a duration given as a timedelta or in seconds; None stays None.
+
+    Raises ImproperlyConfigured, which says ``name``, for every other value.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            value = timedelta(seconds=value)
+        except (OverflowError, ValueError) as exc:
+            msg = f"{name}: {value!r} seconds is more than a duration can hold."
+            raise ImproperlyConfigured(msg) from exc
+    if value is None:
+        return None
+    if not isinstance(value, timedelta):
+        msg = f"{name} must be a timedelta, a number of seconds or None, not {value!r}."
+        raise ImproperlyConfigured(msg)
+    if value < timedelta(0):
+        msg = f"{name} must not be negative, it is {value!r}."
+        raise ImproperlyConfigured(msg)
+    return value
+
+
+def to_seconds(value: Any, name: str) -> float:
+    """Return a duration in seconds, given as one or as a timedelta.
+
+    Raises ImproperlyConfigured, which says ``name``, for every other value.
+    """
+    duration = to_timedelta(value, name)
+    if duration is None:
+        msg = f"{name} must be a timedelta or a number of seconds, not None."
+        raise ImproperlyConfigured(msg)
+    return duration.total_seconds()
+
+
+def to_count(value: Any, name: str) -> int:
+    """Return a positive whole number.
+
+    Raises ImproperlyConfigured, which says ``name``, for every other value.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        msg = f"{name} must be a positive whole number, not {value!r}."
+        raise ImproperlyConfigured(msg)
+    return value
+
+
+def to_names(value: Any, name: str) -> tuple[str, ...]:
+    """Return a collection of texts as a tuple.
+
+    Raises ImproperlyConfigured, which says ``name``, for every other value.
+    """
+    if isinstance(value, (list, tuple, set, frozenset)) and all(
+        isinstance(item, str) and item for item in value
+    ):
+        return tuple(value)
+    msg = f"{name} must be a list of names, not {value!r}."
+    raise ImproperlyConfigured(msg)
+
+
+def to_callable(value: Any, name: str) -> Callable[..., Any] | None:
+    """Return what a dotted path names, or a callable itself; None stays None.
+
+    Raises ImproperlyConfigured, which says ``name``, for every other value.
+    """
+    if value is None or callable(value):
+        return cast("Callable[..., Any] | None", value)
+    try:
+        found = import_string(value)
+    except (AttributeError, ImportError, TypeError) as exc:
+        msg = f"{name}: cannot import {value!r}: {exc}."
+        raise ImproperlyConfigured(msg) from exc
+    if not callable(found):
+        msg = f"{name}: {value!r} cannot be called."
+        raise ImproperlyConfigured(msg)
+    return cast("Callable[..., Any]", found)
+
+
+def to_queue_name(value: Any, name: str) -> str | None:
+    """Return the name of a queue; None stays None.
+
+    Raises ImproperlyConfigured, which says ``name``, for every other value.
+    """
+    if value is None or (isinstance(value, str) and 0 < len(value.encode()) <= 255):
+        return cast("str | None", value)
+    msg = f"{name} must be the name of a queue or None, not {value!r}."
+    raise ImproperlyConfigured(msg)
+
+
+def to_queue_type(value: Any, name: str) -> str:
+    """Return ``"classic"`` or ``"quorum"``.
+
+    Raises ImproperlyConfigured, which says ``name``, for every other value.
+    """
+    if value not in {"classic", "quorum"}:
+        msg = f'{name} must be "classic" or "quorum", not {value!r}.'
+        raise ImproperlyConfigured(msg)
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a setting is where the project does not set it, and how it is read."""
+
+    default: Any
+    read: Callable[[Any, str], Any]
+
+
+#: Every setting. Those that end in ``_expires`` are a timedelta or None (for ever).
+SETTINGS = {
+    "monitor_task_success_expires": Setting(timedelta(days=1), to_timedelta),
+    "monitor_task_error_expires": Setting(timedelta(days=3), to_timedelta),
+    "monitor_task_pending_expires": Setting(timedelta(days=5), to_timedelta),
+    # How long after it was last heard of a worker without tasks is forgotten.
+    "monitor_worker_expires": Setting(timedelta(days=30), to_timedelta),
+    # The bounds of what is seen and not yet committed: tasks, bytes.
+    "monitor_outbox_max_tasks": Setting(200_000, to_count),
+    "monitor_outbox_max_bytes": Setting(256 * 1024 * 1024, to_count),
+    # Seconds that the last shot may take.
+    "monitor_flush_timeout": Setting(30.0, to_seconds),
+    # Characters that are kept of each text of a task.
+    "monitor_max_text_length": Setting(65_536, to_count),
+    # Names of keys whose values are masked: these in place of the default ones ...
+    "monitor_secret_keys": Setting(SECRET_KEYS, to_names),
+    # ... these in addition to them ...
+    "monitor_extra_secret_keys": Setting((), to_names),
+    # ... or a callable (text) -> text in place of it all.
+    "monitor_mask": Setting(None, to_callable),
+    # RabbitMQ: the name of a durable queue to read from; None: a queue for the run.
+    "monitor_durable_queue": Setting(None, to_queue_name),
+    "monitor_durable_queue_type": Setting("classic", to_queue_type),
+    # Seconds that an event stays in the durable queue, and how many events.
+    "monitor_durable_queue_ttl": Setting(86_400.0, to_seconds),
+    "monitor_durable_queue_max_length": Setting(1_000_000, to_count),
+    # Events that the broker hands over before the first of them is committed.
+    "monitor_durable_prefetch": Setting(20_000, to_count),
+}
 
 
 def get_app() -> Celery:
@@ -59,16 +199,17 @@ def is_fallback(app: Celery) -> bool:
     return made_up and app.conf.broker_url is None
 
 
-def expires(name: str, app: Celery | None = None) -> timedelta | None:
-    """Return how long the setting called ``name`` keeps a row, None for ever.
+def get(name: str, app: Celery | None = None) -> Any:
+    """Return the value of the setting called ``name``, as ``SETTINGS`` says.
 
     ``app`` is the Celery app to read, the project's by default. Raises
-    ImproperlyConfigured, naming the setting, when the value is no duration.
+    ImproperlyConfigured, naming the setting, when the value cannot be used.
     """
     conf = (app or get_app()).conf
+    setting = SETTINGS[name]
     value = conf.get(name, _UNSET)
     if value is not _UNSET:
-        return to_timedelta(value, name)
+        return setting.read(value, name)
     for old, new in DEPRECATED.items():
         value = conf.get(old, _UNSET)
         if new == name and value is not _UNSET:
@@ -77,30 +218,8 @@ def expires(name: str, app: Celery | None = None) -> timedelta | None:
                 DeprecationWarning,
                 stacklevel=2,
             )
-            return to_timedelta(value, old)
-    return DEFAULTS[name]
-
-
-def to_timedelta(value: Any, name: str) -> timedelta | None:
-    """Return a duration given as a timedelta or in seconds; None stays None.
-
-    Raises ImproperlyConfigured, which says ``name``, for every other value.
-    """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            value = timedelta(seconds=value)
-        except (OverflowError, ValueError) as exc:
-            msg = f"{name}: {value!r} seconds is more than a duration can hold."
-            raise ImproperlyConfigured(msg) from exc
-    if value is None:
-        return None
-    if not isinstance(value, timedelta):
-        msg = f"{name} must be a timedelta, a number of seconds or None, not {value!r}."
-        raise ImproperlyConfigured(msg)
-    if value < timedelta(0):
-        msg = f"{name} must not be negative, it is {value!r}."
-        raise ImproperlyConfigured(msg)
-    return value
+            return setting.read(value, old)
+    return setting.default
 
 
 def deprecated_names(app: Celery | None = None) -> Iterator[tuple[str, str]]:
@@ -115,13 +234,13 @@ def unknown_names(app: Celery | None = None) -> Iterator[tuple[str, str | None]]
     """Yield each ``monitor_*`` setting that nothing reads, and the nearest known one.
 
     The first name is spelt as in the configuration, the second as in
-    ``DEFAULTS``; it is None where no known name is near.
+    ``SETTINGS``; it is None where no known name is near.
     """
     conf = (app or get_app()).conf
     keys = sorted(set(conf))
     # The namespace is known once the configuration has been read.
     prefix = conf.prefix or ""
-    known = {*DEFAULTS, *DEPRECATED}
+    known = {*SETTINGS, *DEPRECATED}
     known |= {f"{prefix}{name}".upper() for name in known if prefix}
     for key in keys:
         name = key.lower().removeprefix(prefix.lower())
@@ -129,5 +248,5 @@ def unknown_names(app: Celery | None = None) -> Iterator[tuple[str, str | None]]
             continue
         # An upper-case name without the namespace may belong to anybody.
         if key.islower() or name in known or (prefix and key.startswith(prefix)):
-            near = get_close_matches(name, DEFAULTS, n=1)
+            near = get_close_matches(name, SETTINGS, n=1)
             yield key, near[0] if near else None
