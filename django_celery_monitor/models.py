@@ -12,9 +12,18 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .camera_state import CameraState
 from .managers import TaskStateQuerySet, WorkerStateQuerySet
 from .observation import merge_worker
 from .utils import exact_microseconds
+
+__all__ = [
+    "ALL_STATES",
+    "TASK_STATE_CHOICES",
+    "CameraState",
+    "TaskState",
+    "WorkerState",
+]
 
 #: Every state that Celery's own events lead to.
 ALL_STATES = sorted(states.ALL_STATES | {states.REJECTED})
@@ -225,6 +234,9 @@ class TaskState(Row):
     )
     updated_at = models.DateTimeField(_("updated at"), auto_now=True, null=True)
     hidden = models.BooleanField(default=False, db_index=True, editable=False)
+    # Which attempt queue, exchange and routing_key are of: they travel only in
+    # task-sent.
+    route_retries = models.IntegerField(null=True, editable=False)
     # tstamp in whole microseconds since the epoch, for the order of events: a
     # naive local time is two instants in the hour that daylight saving repeats.
     tstamp_us = models.BigIntegerField(null=True, editable=False)
