@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import models
+from django.db.models import Case, F, OuterRef, Subquery, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -12,6 +13,34 @@ from django.utils.translation import gettext_lazy as _
 #: before it no longer counts as watching.
 MISSED_SHOTS = 3
 MAX_SILENCE = 30
+
+
+class CameraStateQuerySet(models.QuerySet["CameraState"]):
+    """Queries of the runs of cameras."""
+
+    def with_previous_end(self) -> CameraStateQuerySet:
+        """Return the runs with ``previous_end``, after which nobody was watching.
+
+        It is the latest end of all runs that began earlier, None for the first run.
+        One later than ``started_at`` means that another camera was watching.
+        """
+        now = timezone.now()
+        # One that is between two shots has not ended with the first of them.
+        may_watch = When(
+            stopped_at=None,
+            last_shot__gt=now - timedelta(seconds=MAX_SILENCE),
+            then=Value(now, models.DateTimeField()),
+        )
+        earlier = CameraState.objects.filter(started_at__lt=OuterRef("started_at"))
+        ends = earlier.annotate(
+            end=Case(
+                may_watch,
+                When(stopped_at=None, then="last_shot"),
+                default=F("stopped_at"),
+            )
+        )
+        latest = ends.order_by("-end").values("end")[:1]
+        return self.annotate(previous_end=Subquery(latest))
 
 
 class CameraState(models.Model):
@@ -87,6 +116,8 @@ class CameraState(models.Model):
         default=0,
         help_text=_("How often the connection to the broker was made anew."),
     )
+
+    objects = CameraStateQuerySet.as_manager()
 
     class Meta:
         """Options of the model."""

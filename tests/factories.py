@@ -13,7 +13,7 @@ from django.utils import timezone
 from factory.declarations import LazyAttribute, LazyFunction, Sequence, SubFactory
 from factory.django import DjangoModelFactory
 
-from django_celery_monitor.models import TaskState, WorkerState
+from django_celery_monitor.models import CameraState, TaskState, WorkerState
 
 
 class WorkerStateFactory(DjangoModelFactory[WorkerState]):
@@ -37,6 +37,20 @@ class TaskStateFactory(DjangoModelFactory[TaskState]):
     state = states.SUCCESS
     tstamp = LazyFunction(timezone.now)
     worker = SubFactory(WorkerStateFactory)
+
+
+class CameraStateFactory(DjangoModelFactory[CameraState]):
+    """A camera that has just begun to watch."""
+
+    class Meta:
+        model = CameraState
+
+    hostname = Sequence(lambda n: f"host{n}")
+    pid = Sequence(lambda n: 1000 + n)
+    version = "2.0.0"
+    freq = 2.0
+    started_at = LazyFunction(timezone.now)
+    last_shot = LazyAttribute(lambda camera: camera.started_at)
 
 
 class UserFactory(DjangoModelFactory[User]):

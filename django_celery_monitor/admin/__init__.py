@@ -1,6 +1,7 @@
-"""The section "Celery Monitor" of Django's admin: tasks, workers and their actions."""
+"""The section "Celery Monitor" of Django's admin: tasks, workers, cameras, actions."""
 
 from .base import ModelMonitor, MonitorList
+from .cameras import CameraMonitor
 from .display import (
     NODE_STATE_COLORS,
     TASK_STATE_COLORS,
@@ -16,6 +17,7 @@ from .workers import WorkerMonitor
 __all__ = [
     "NODE_STATE_COLORS",
     "TASK_STATE_COLORS",
+    "CameraMonitor",
     "ModelMonitor",
     "MonitorList",
     "TaskMonitor",

@@ -1,0 +1,394 @@
+"""What a camera counts: its line in the log, its row."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_django import DjangoAssertNumQueries
+
+import django_celery_monitor
+from django_celery_monitor import counters as module
+from django_celery_monitor.counters import Counters, Reporter
+from django_celery_monitor.models import CameraState
+from django_celery_monitor.utils import fromtimestamp
+from tests.factories import CameraStateFactory
+
+NAMES = tuple(Counters().as_columns())
+HOUR = 3600.0
+
+
+@pytest.fixture
+def counters() -> Counters:
+    return Counters()
+
+
+@pytest.fixture
+def reporter(counters: Counters) -> Reporter:
+    """Return a reporter that always finds a line and a write due."""
+    return Reporter(counters, 2.0, log_freq=0, store_freq=0)
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, str]]]:
+    """Return a function that returns what was logged since the last call."""
+    caplog.set_level(logging.INFO, logger=module.__name__)
+
+    def lines() -> list[tuple[str, str]]:
+        found = [(r.levelname, r.getMessage()) for r in caplog.records]
+        caplog.clear()
+        return found
+
+    return lines
+
+
+Lines = Callable[[], list[tuple[str, str]]]
+
+
+# Counters
+
+
+def test_a_camera_begins_with_nothing(counters: Counters) -> None:
+    assert set(counters.as_columns().values()) == {0}
+
+
+def test_a_snapshot_counts_no_further(counters: Counters) -> None:
+    counters.received = 3
+    snapshot = counters.snapshot()
+    counters.received += 1
+    assert (snapshot.received, counters.received) == (3, 4)
+
+
+@given(
+    first=st.lists(st.integers(0, 9), min_size=9, max_size=9),
+    more=st.lists(st.integers(0, 9), min_size=9, max_size=9),
+)
+def test_what_grew_is_what_was_added(first: list[int], more: list[int]) -> None:
+    earlier = Counters(*first)
+    later = Counters(*(a + b for a, b in zip(first, more, strict=True)), lag=1.0)
+    grown = later.since(earlier)
+    assert [grown.get(name, 0) for name in NAMES if name != "lag"] == more
+    assert 0 not in grown.values()
+
+
+def test_every_counter_has_a_column() -> None:
+    assert set(NAMES) <= {field.name for field in CameraState._meta.fields}
+
+
+# The log
+
+
+def test_a_line_says_what_changed(
+    counters: Counters, reporter: Reporter, lines: Lines
+) -> None:
+    counters.received, counters.made_fit, counters.lag = 1200, 3, 0.42
+    reporter.log()
+    assert lines() == [("INFO", "Camera: received 1200, made fit 3, lag 0.4 s")]
+    counters.received += 5
+    counters.saved, counters.lag = 7, 0.0
+    reporter.log()
+    assert lines() == [("INFO", "Camera: received 5, saved 7")]
+
+
+def test_nothing_is_logged_when_nothing_happened(
+    counters: Counters, reporter: Reporter, lines: Lines
+) -> None:
+    counters.lag = 1.0
+    reporter.log()
+    reporter.log(force=True)
+    assert lines() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        ("received", "INFO"),
+        ("merged", "INFO"),
+        ("saved", "INFO"),
+        ("made_fit", "INFO"),
+        ("reconnects", "INFO"),
+        ("retried", "WARNING"),
+        ("dropped", "WARNING"),
+        ("quarantined", "WARNING"),
+        ("poison", "WARNING"),
+    ],
+)
+def test_what_went_wrong_is_a_warning_once(
+    counters: Counters, reporter: Reporter, lines: Lines, name: str, level: str
+) -> None:
+    setattr(counters, name, 1)
+    reporter.log()
+    counters.received += 1
+    reporter.log()
+    assert [line[0] for line in lines()] == [level, "INFO"]
+
+
+@pytest.mark.django_db
+def test_a_line_waits_for_the_one_before(counters: Counters, lines: Lines) -> None:
+    reporter = Reporter(counters, 2.0, log_freq=HOUR)
+    reporter.register()
+    counters.received = 1
+    reporter.report()
+    assert lines() == []
+    reporter.log(force=True)
+    assert lines() == [("INFO", "Camera: received 1")]
+    counters.received = 3
+    reporter.log()
+    assert lines() == []
+    reporter.stop()
+    assert lines() == [("INFO", "Camera: received 2")]
+
+
+def test_a_line_that_had_nothing_to_say_stays_due(
+    counters: Counters, lines: Lines
+) -> None:
+    reporter = Reporter(counters, 2.0, log_freq=HOUR)
+    reporter.log()
+    counters.poison = 1
+    reporter.log()
+    assert lines() == [("WARNING", "Camera: poison 1")]
+
+
+# The row
+
+
+@pytest.mark.django_db
+def test_a_camera_registers(counters: Counters) -> None:
+    before = time.time()
+    Reporter(counters, 2.5).register()
+    row = CameraState.objects.get()
+    assert (row.hostname, row.pid) == (socket.gethostname(), os.getpid())
+    assert row.version == django_celery_monitor.__version__
+    assert row.freq == 2.5
+    assert row.started_at == row.last_shot >= fromtimestamp(before)
+    assert (row.last_commit, row.stopped_at, row.received) == (None, None, 0)
+    assert row.is_watching()
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+@pytest.mark.django_db
+def test_a_camera_stores_what_it_counted(
+    counters: Counters, reporter: Reporter, use_tz: bool
+) -> None:
+    with override_settings(USE_TZ=use_tz, TIME_ZONE="Asia/Kolkata"):
+        reporter.register()
+        for number, name in enumerate(NAMES, 1):
+            setattr(counters, name, number)
+        shot = time.time()
+        reporter.report(shot, shot + 1)
+        row = CameraState.objects.get()
+        assert [getattr(row, name) for name in NAMES] == list(range(1, 11))
+        assert row.last_shot == fromtimestamp(shot)
+        assert row.last_commit == fromtimestamp(shot + 1)
+        reporter.report(shot + 2)
+        row.refresh_from_db()
+        assert row.last_shot == fromtimestamp(shot + 2)
+        assert row.last_commit == fromtimestamp(shot + 1)
+        assert row.is_watching()
+
+
+@pytest.mark.django_db
+def test_a_write_is_one_statement(
+    reporter: Reporter, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    reporter.register()
+    with django_assert_num_queries(1) as queries:
+        reporter.store(time.time(), time.time())
+    assert queries[0]["sql"].startswith("UPDATE")
+
+
+@pytest.mark.django_db
+def test_a_write_waits_for_the_one_before(
+    counters: Counters, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    reporter = Reporter(counters, 2.0, store_freq=HOUR)
+    reporter.register()
+    shot = time.time() + 1
+    with django_assert_num_queries(0):
+        reporter.report(shot)
+    with django_assert_num_queries(1):
+        reporter.store(force=True)
+    assert CameraState.objects.get().last_shot == fromtimestamp(shot)
+
+
+@pytest.mark.django_db
+def test_a_camera_that_stops_says_so_at_once(counters: Counters) -> None:
+    reporter = Reporter(counters, 2.0, store_freq=HOUR)
+    reporter.register()
+    counters.saved = 4
+    reporter.stop()
+    row = CameraState.objects.get()
+    assert row.stopped_at is not None
+    assert row.stopped_at >= row.started_at
+    assert (row.saved, row.is_watching()) == (4, False)
+
+
+@pytest.mark.django_db
+def test_a_row_that_somebody_deleted_comes_back(
+    counters: Counters, reporter: Reporter
+) -> None:
+    reporter.register()
+    started = CameraState.objects.get().started_at
+    CameraState.objects.all().delete()
+    counters.received = 9
+    reporter.store()
+    row = CameraState.objects.get()
+    assert (row.started_at, row.received) == (started, 9)
+
+
+def away(*args: Any) -> Any:
+    """Refuse a statement as a database that is away does."""
+    raise OperationalError("the database is away")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_is_away_does_no_harm(
+    counters: Counters, reporter: Reporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger=module.__name__)
+    with connection.execute_wrapper(away):
+        reporter.register()
+        reporter.store(time.time())
+    assert CameraState.objects.count() == 0
+    assert {record.levelname for record in caplog.records} == {"DEBUG"}
+    assert "the database is away" in caplog.text
+
+    counters.received = 2
+    reporter.store()
+    assert CameraState.objects.get().received == 2
+    with connection.execute_wrapper(away):
+        reporter.stop()
+    assert CameraState.objects.get().stopped_at is None
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+@override_settings(DATABASE_ROUTERS=["tests.routers.ReplicaRouter"])
+def test_the_row_is_where_the_router_writes(reporter: Reporter) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        reporter.register()
+        reporter.store(time.time())
+        reporter.stop()
+    assert len(queries) == 0
+    assert CameraState.objects.using("other").get().stopped_at is not None
+
+
+# Runs of long ago
+
+
+@pytest.mark.django_db
+def test_runs_of_long_ago_are_forgotten(reporter: Reporter) -> None:
+    now = timezone.now()
+    long = CameraStateFactory.create(started_at=now - timedelta(days=200))
+    running = CameraStateFactory.create(
+        started_at=now - timedelta(days=200), last_shot=now
+    )
+    recent = CameraStateFactory.create(started_at=now - timedelta(days=89))
+    reporter.register()
+    kept = set(CameraState.objects.values_list("pk", flat=True))
+    assert {running.pk, recent.pk} < kept
+    assert long.pk not in kept
+    assert len(kept) == 3
+
+
+@pytest.mark.django_db
+def test_the_newest_runs_are_kept(
+    reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_RUNS", 3)
+    now = timezone.now()
+    for hours in (1, 4, 2, 3):
+        start = now - timedelta(hours=hours)
+        CameraStateFactory.create(hostname=f"{hours}", started_at=start)
+    reporter.register()
+    hosts = CameraState.objects.values_list("hostname", flat=True)
+    assert list(hosts) == [socket.gethostname(), "1", "2"]
+
+
+# Watching, and nobody watching
+
+
+@pytest.mark.parametrize(
+    ("freq", "silence", "watching"),
+    [(1, 25, True), (1, 35, False), (60, 170, True), (60, 190, False)],
+)
+def test_a_camera_watches_unless_it_is_silent_for_long(
+    freq: float, silence: float, watching: bool
+) -> None:
+    shot = timezone.now() - timedelta(seconds=silence)
+    camera = CameraStateFactory.build(freq=freq, last_shot=shot)
+    assert camera.is_watching() is watching
+    assert camera.ended_at == shot
+
+
+def test_a_camera_that_stopped_does_not_watch() -> None:
+    camera = CameraStateFactory.build(stopped_at=timezone.now())
+    assert not camera.is_watching()
+    assert camera.ended_at == camera.stopped_at
+
+
+def run(start: float, shot: float, stop: float | None = None) -> CameraState:
+    """Return a run that began, shot last and stopped so many hours ago."""
+
+    def ago(hours: float) -> Any:
+        return timezone.now() - timedelta(hours=hours)
+
+    return CameraStateFactory.create(
+        started_at=ago(start),
+        last_shot=ago(shot),
+        stopped_at=None if stop is None else ago(stop),
+    )
+
+
+def gaps() -> list[float | None]:
+    """Return for each run, the oldest first, the hours that nobody watched before."""
+    return [
+        row.previous_end
+        and round((row.started_at - row.previous_end).total_seconds() / 3600, 1)
+        for row in CameraState.objects.with_previous_end().order_by("started_at")
+    ]
+
+
+@pytest.mark.django_db
+def test_the_time_that_nobody_watched() -> None:
+    run(10, 8, 7.5)
+    run(6, 5)  # killed
+    run(2, 0)
+    assert gaps() == [None, 1.5, 3.0]
+
+
+@pytest.mark.django_db
+def test_somebody_watched_when_any_camera_did() -> None:
+    run(10, 1)
+    run(9, 8, 8)
+    run(5, 3, 3)
+    ended = gaps()
+    assert ended[0] is None
+    assert [gap is not None and gap <= 0 for gap in ended[1:]] == [True, True]
+
+
+@pytest.mark.django_db
+def test_a_camera_between_two_shots_still_watches() -> None:
+    now = timezone.now()
+    CameraStateFactory.create(
+        started_at=now - timedelta(hours=1), last_shot=now - timedelta(seconds=9)
+    )
+    CameraStateFactory.create(started_at=now - timedelta(seconds=2))
+    newest = CameraState.objects.with_previous_end()[0]
+    assert newest.previous_end > newest.started_at
+
+
+def test_a_camera_is_named_by_where_it_runs() -> None:
+    camera = CameraStateFactory.build(hostname="web1", pid=42)
+    assert str(camera) == "web1 (42)"
