@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,12 +16,16 @@ import django
 from celery import states
 from celery.events.snapshot import Polaroid
 from celery.utils.log import get_logger
-from celery.utils.time import maybe_iso8601
-from django.db import InterfaceError, OperationalError, connections, router
+from django.db import connections, router
 
-from . import conf, observation
+from . import conf, frozen
+from .counters import Counters, Reporter
+from .observation import Observer, from_task
+from .outbox import Batch, Outbox
 from .receiver import Receiver
-from .utils import correct_awareness, exact_microseconds, fromtimestamp
+from .sanitize import Sanitizer
+from .saver import UNUSABLE, Saver
+from .utils import exact_microseconds, fromtimestamp
 
 if TYPE_CHECKING:
     from celery.events.state import Task, Worker
@@ -36,14 +42,22 @@ WORKER_UPDATE_FREQ = 60
 #: Seconds from the start to the first cleanup; the others follow hourly.
 FIRST_CLEANUP = 10
 
+#: Seconds: how long a camera waits after a shot that failed, at most.
+MAX_BACKOFF = 30.0
+
+#: Seconds after which a last shot that the database holds up is given up.
+HARD_LIMIT = 5.0
+
 #: What ends the command, and who handles it where nobody else does.
 DEFAULT_HANDLERS = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
 
-#: Columns of a task that an observation has in microseconds.
-TIMES = ("sent_at", "received_at", "started_at", "finished_at")
+#: What a subclass may override to see every row on its way.
+OVERRIDES = (
+    *("on_shutter", "handle_worker", "handle_task", "update_task", "get_heartbeat"),
+)
 
 #: What a worker's events say about it, by the names of Celery and of the columns.
 WORKER_FIELDS = (
@@ -77,14 +91,61 @@ class Camera(Polaroid):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.app.events.receiver_cls = "django_celery_monitor.receiver:Receiver"
-        self.state.on_node_leave = self.on_node_leave
-        self._left: dict[str, Worker] = {}
-        self._shot = threading.Lock()
-        self._shooting = False
+        self.counters = Counters()
+        self.outbox = Outbox(
+            conf.get("monitor_outbox_max_tasks", self.app),
+            conf.get("monitor_outbox_max_bytes", self.app),
+            self.counters,
+        )
+        self._flush_timeout: float = conf.get("monitor_flush_timeout", self.app)
+        self._observer = Observer(Sanitizer.from_settings(self.app))
         # The longest time between two shots: a maximum rate may put one off.
         rate = getattr(self.maxrate, "fill_rate", 0)
         self._interval = max(self.freq, 1 / rate if rate else 0)
+        self._saver = Saver(self.counters, self.worker_update_freq, self._interval)
+        self._reporter = Reporter(self.counters, self._interval)
+        self._shot = threading.Lock()
+        self._next_try = 0.0
+        self._backoff = 0.0
+        self._ends = False
+        #: What a subclass is about to see, when it is handed a State.
+        self._observed: dict[str, dict[str, Any]] = {}
+        self._shooting = False
+        self._left: dict[str, Worker] = {}
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have every event brought here, and to the State for who looks at it."""
+        attributes = {"counters": self.counters, "outbox": self.outbox}
+        receiver = type("CameraReceiver", (Receiver,), attributes)
+        self.app.events.receiver_cls = receiver
+        self.app.events.__dict__.pop("Receiver", None)
+        if any(getattr(type(self), n) is not getattr(Camera, n) for n in OVERRIDES):
+            self.state.event_callback = self._on_event
+            self.state.on_node_leave = self.on_node_leave
+        else:
+            # Celery's own account of it would take a third of the time.
+            self.state.handlers = {"task": self._on_task, "worker": self._on_worker}
+
+    # Receiving, in the thread of the receiver
+
+    def _on_event(self, state: Any, event: Mapping[str, Any]) -> None:
+        group, _, subject = event["type"].partition("-")
+        if group == "task":
+            self._on_task(subject, event)
+        elif group == "worker":
+            self._on_worker(subject, event)
+
+    def _on_task(self, subject: str, event: Mapping[str, Any]) -> None:
+        made_fit = self._observer.fit.made_fit
+        task_id, seen = self._observer.task(event)
+        life = self._observer.sign_of_life(seen)
+        self.outbox.see_task(task_id, seen, seen.get("worker"), life)
+        self.counters.made_fit += self._observer.fit.made_fit - made_fit
+
+    def _on_worker(self, subject: str, event: Mapping[str, Any]) -> None:
+        hostname, seen = self._observer.worker(event)
+        self.outbox.see_worker(hostname, seen)
 
     @property
     def TaskState(self) -> type[models.TaskState]:  # noqa: N802 -- the name of 1.1.2
@@ -148,33 +209,96 @@ class Camera(Polaroid):
         raise SystemExit(0)
 
     def cancel(self) -> None:
-        """Stop the timer and take the last snapshot, whatever the maximum rate."""
+        """Stop the timer and save all that is left, whatever the maximum rate.
+
+        Raises SystemExit with a code other than 0 when something is left unsaved
+        after ``monitor_flush_timeout`` seconds.
+        """
         for entry in (self._tref, self._ctref, self._first_cleanup):
             if entry is not None:
                 entry.cancel()
         self.maxrate = None
-        self.capture()
+        self._ends = True
+        deadline = time.monotonic() + self._flush_timeout
+        limit = threading.Timer(self._flush_timeout + HARD_LIMIT, self._give_up)
+        limit.daemon = True
+        limit.start()
+        try:
+            self.capture()
+            while self.outbox and time.monotonic() < deadline:
+                time.sleep(min(0.5, self._flush_timeout))
+                self.capture()
+        finally:
+            limit.cancel()
+        self._reporter.stop()
+        if self.outbox:
+            logger.critical("The camera ends, %d tasks are not saved", len(self.outbox))
+            raise SystemExit(1)
 
-    # Taking a snapshot
+    def _give_up(self) -> None:
+        logger.critical(
+            "The camera ends: the database holds up the last shot, %d tasks are not"
+            " saved",
+            len(self.outbox),
+        )
+        os._exit(1)
+
+    # Taking a snapshot, in the thread of the timer
 
     def capture(self) -> None:
-        """Take a snapshot of what the State holds; wait for one that is under way."""
+        """Save what was seen since the last shot; wait for one that is under way."""
         with self._shot:
-            close_old_connections()
-            self.state.freeze_while(self.shutter)
+            if self._ends or time.monotonic() >= self._next_try:
+                self.shutter()
 
     def shutter(self) -> None:
-        """Save what the State holds, unless the maximum rate puts it off.
+        """Save what was seen, unless the maximum rate puts it off.
 
-        The State is cleared only here, once everything is saved: what one shot
-        leaves unsaved is there for the next.
+        What cannot be saved waits for the next shot, which is put off longer each
+        time that the database cannot be used.
         """
-        if self.maxrate is None or self.maxrate.can_consume():
-            logger.debug("Shutter: %s", self.state)
-            self.shutter_signal.send(sender=self.state)
-            self.on_shutter(self.state)
+        if self.maxrate is not None and not self.maxrate.can_consume():
+            return
+        logger.debug("Shutter: %s", self.state)
+        self.shutter_signal.send(sender=self.state)
+        began = time.time()
+        batch = self.outbox.take()
+        committed = None
+        try:
+            close_old_connections()
+            if batch or self._ends:
+                self._save_batch(batch)
+                committed = time.time()
+        except UNUSABLE as error:
+            self._put_off(error)
+        finally:
+            if batch:
+                self.outbox.give_back(batch)
+            else:
+                self.outbox.done(batch)
+        if batch.since is not None and committed is not None:
+            self.counters.lag = max(0.0, committed - batch.since)
+        self._reporter.report(last_shot=began, last_commit=committed)
+
+    def _save_batch(self, batch: Batch) -> None:
+        if self.state.event_callback != self._on_event:
+            self._saver.save(batch, last=self._ends)
+        else:
+            self._observed = {**batch.finished, **batch.unfinished}
+            state = frozen.freeze(self.state, batch)
             if self.clear_after:
-                self.state._clear()
+                frozen.clear(self.state)
+            self.on_shutter(state)
+            batch.clear()
+        self._next_try = self._backoff = 0.0
+
+    def _put_off(self, error: Exception) -> None:
+        self.counters.retried += 1
+        if not self._backoff:
+            logger.warning("The database cannot be used, all is kept: %s", error)
+        self._backoff = min(MAX_BACKOFF, 2 * self._backoff or self.freq)
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
+        self._next_try = time.monotonic() + self._backoff * jitter
 
     def on_node_leave(self, worker: Worker) -> None:
         """Keep a worker that went offline, since the State forgets it."""
@@ -204,9 +328,10 @@ class Camera(Polaroid):
     def _save(self, handle: Callable[..., _R], item: Any, *args: Any) -> _R | None:
         try:
             return handle(item, *args)
-        except (InterfaceError, OperationalError):
+        except UNUSABLE:
             raise
         except Exception:
+            self.counters.quarantined += 1
             logger.exception("Cannot save %.255r", item[0])
             return None
 
@@ -232,9 +357,9 @@ class Camera(Polaroid):
         if heartbeat is None:
             offline = getattr(worker, "local_received", None) or time.time()
             columns["offline_at"] = fromtimestamp(offline)
-            columns["offline_at_us"] = observation.microseconds(offline)
+            columns["offline_at_us"] = round(offline * 1_000_000)
         else:
-            exact = observation.microseconds(worker.heartbeats[-1], time.time())
+            exact = round(min(worker.heartbeats[-1], time.time()) * 1_000_000)
             columns["last_heartbeat_us"] = exact_microseconds(heartbeat, exact)
         # A worker known from its tasks alone has Celery's defaults, not its own.
         if worker.pid is not None:
@@ -256,25 +381,9 @@ class Camera(Polaroid):
         uuid, task = uuid_task
         if worker is None and task.worker is not None:
             worker = self._save(self.handle_worker, (task.worker.hostname, task.worker))
-        columns = observation.from_task(task)
-        columns["worker"] = worker
-        columns["tstamp"] = fromtimestamp(columns["tstamp_us"] / 1_000_000)
-        for name in TIMES:
-            if columns[name] is not None:
-                columns[name] = fromtimestamp(columns[name] / 1_000_000)
-        for name in ("eta", "expires"):
-            columns[name] = self._parse(uuid, name, columns[name])
+        columns = self._observed.get(uuid) or from_task(self._observer, task)
+        columns = {**columns, "worker": worker}
         return self.update_task(columns.pop("state"), uuid, columns)
-
-    def _parse(self, uuid: str, name: str, value: Any) -> datetime | None:
-        try:
-            parsed = maybe_iso8601(value)
-        except (TypeError, ValueError):
-            logger.warning("Task %.255r: %s %.255r is no time", uuid, name, value)
-            return None
-        if parsed is not None and parsed.tzinfo is None:
-            parsed = parsed.replace(tzinfo=timezone.utc)
-        return correct_awareness(parsed)
 
     def update_task(
         self, state: str, task_id: str, defaults: Mapping[str, Any] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,16 +12,31 @@ from django.db import IntegrityError, OperationalError, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from . import observation
+from .bulk import Table
+from .merge import ABOUT, ROUTE, merge_task, merge_worker
 from .utils import to_microseconds
 
 if TYPE_CHECKING:
     from .models import Row, TaskState, WorkerState
 
 _M = TypeVar("_M", bound="Row")
+_Columns = Mapping[str, Any]
+_Join = Callable[[_Columns, _Columns], dict[str, Any]]
 
 #: How often a row may come and go under a save before the save fails.
 JOIN_TRIES = 10
+
+
+@dataclass
+class Written:
+    """What a bulk save wrote: the keys of the rows that are new or changed."""
+
+    created: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.created) + len(self.changed)
 
 
 class ExtendedQuerySet(models.QuerySet[_M]):
@@ -67,6 +83,61 @@ class ExtendedQuerySet(models.QuerySet[_M]):
         msg = f"{key} is created and deleted over and over."
         raise OperationalError(msg)
 
+    def _join_many(
+        self,
+        unique: str,
+        seen: Mapping[str, _Columns],
+        merge: _Join,
+        write_time: str,
+        new: _Columns,
+    ) -> Written:
+        """Merge each of ``seen`` into the row that its key names, or insert it.
+
+        All of it is one locking read in the order of the keys and at most one
+        statement that inserts and one that updates; ``new`` has the columns that
+        an inserted row begins with, ``write_time`` takes the time of the write. A
+        row that says it all already is not written. Where another writer was the
+        first to insert a row, what that leaves is done in another transaction.
+        """
+        using = self.select_for_update().db
+        table = Table(self.model, unique, using)
+        names = [column.attname for column in table.fields]
+        written = Written()
+        for _ in range(JOIN_TRIES):
+            keys = sorted(seen)
+            inserts: dict[str, list[Any]] = {}
+            updates: dict[str, list[Any]] = {}
+            with transaction.atomic(using=using):
+                stored = self._locked(using, unique, keys, names)
+                now = {write_time: timezone.now()}
+                for key in keys:
+                    row = stored.get(key)
+                    if row is None:
+                        values = {**new, **seen[key], unique: key, **now}
+                        inserts[key] = [values.get(name) for name in names]
+                    elif changes := merge(row, seen[key]):
+                        values = {**row, **changes, **now}
+                        updates[key] = [values[name] for name in names]
+                table.update(list(updates.values()))
+                inserted = table.insert(list(inserts.values()))
+            written.changed += updates
+            if inserted == len(inserts):
+                written.created += inserts
+                return written
+            # Not in the same transaction, see _join.
+            seen = {key: seen[key] for key in inserts}
+        msg = f"{len(seen)} rows are created and deleted over and over."
+        raise OperationalError(msg)
+
+    def _locked(
+        self, using: str, unique: str, keys: list[str], names: list[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the columns of rows by their keys, each row locked."""
+        rows = self.using(using).select_for_update().order_by(unique)
+        found = rows.filter(**{f"{unique}__in": keys}).values_list(*names)
+        columns = (dict(zip(names, values, strict=True)) for values in found)
+        return {row[unique]: self.model.exact(row) for row in columns}
+
 
 class WorkerStateQuerySet(ExtendedQuerySet["WorkerState"]):
     """Queries of workers."""
@@ -93,15 +164,21 @@ class WorkerStateQuerySet(ExtendedQuerySet["WorkerState"]):
             seen.setdefault("offline_at", timezone.now())
         if (offline_at := seen.get("offline_at")) is not None:
             seen.setdefault("offline_at_us", to_microseconds(offline_at))
+        if any(seen.get(column) is not None for column in ABOUT):
+            seen.setdefault("told_us", seen.get("last_heartbeat_us"))
         row = self.using(self.select_for_update().db).filter(hostname=hostname).first()
         if row is not None and not row.is_due(seen, update_freq):
             return row
         return self._join(
-            observation.merge_worker,
+            merge_worker,
             seen,
             {**seen, "first_seen": timezone.now()},
             hostname=hostname,
         )
+
+    def join_many(self, seen: Mapping[str, _Columns]) -> Written:
+        """Save what was observed of many workers, by hostname, in one transaction."""
+        return self._join_many("hostname", seen, merge_worker, "last_update", {})
 
 
 class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
@@ -156,10 +233,48 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
         """
         seen = {"tstamp": timezone.now(), **(defaults or {}), "state": state}
         seen.setdefault("tstamp_us", to_microseconds(seen["tstamp"]))
-        if "worker" in seen:
-            worker = seen.pop("worker")
-            seen["worker_id"] = None if worker is None else worker.pk
-        return self._join(observation.merge_task, seen, seen, task_id=task_id)
+        if any(seen.get(column) is not None for column in ROUTE):
+            seen.setdefault("route_retries", seen.get("retries") or 0)
+        worker = seen.pop("worker", None)
+        worker_id = None if worker is None else worker.pk
+        return self._join(
+            _merge_by_id,
+            {**seen, "worker": worker_id},
+            {**seen, "worker_id": worker_id},
+            task_id=task_id,
+        )
+
+    def join_many(
+        self, seen: Mapping[str, _Columns], workers: Mapping[str, int]
+    ) -> Written:
+        """Save what was observed of many tasks, by task id, in one transaction.
+
+        ``workers`` has the primary key of the row of every worker in ``seen``.
+        """
+        hostnames = {pk: hostname for hostname, pk in workers.items()}
+
+        def merge(stored: _Columns, seen: _Columns) -> dict[str, Any]:
+            pk = stored["worker_id"]
+            # Hostnames decide between equals, as they do in memory.
+            changes = merge_task({**stored, "worker": hostnames.get(pk)}, seen)
+            if "worker" in changes:
+                changes["worker_id"] = workers.get(changes.pop("worker"))
+            return changes
+
+        with_ids = {
+            key: {**columns, "worker_id": workers.get(columns.get("worker"))}
+            for key, columns in seen.items()
+        }
+        return self._join_many(
+            "task_id", with_ids, merge, "updated_at", {"hidden": False, "retries": 0}
+        )
+
+
+def _merge_by_id(stored: _Columns, seen: _Columns) -> dict[str, Any]:
+    changes = merge_task({**stored, "worker": stored["worker_id"]}, seen)
+    if "worker" in changes:
+        changes["worker_id"] = changes.pop("worker")
+    return changes
 
 
 def _in_states(names: Collection[str]) -> Q:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .camera_state import CameraState
 from .managers import TaskStateQuerySet, WorkerStateQuerySet
-from .observation import merge_worker
+from .merge import merge_worker
 from .utils import exact_microseconds
 
 __all__ = [
@@ -48,8 +48,14 @@ class Row(models.Model):
 
     def columns(self) -> dict[str, Any]:
         """Return every column of the row and its value."""
-        columns = {f.attname: getattr(self, f.attname) for f in self._meta.fields}
-        for name in self.EXACT:
+        return self.exact(
+            {f.attname: getattr(self, f.attname) for f in self._meta.fields}
+        )
+
+    @classmethod
+    def exact(cls, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return ``columns`` with the exact instants of all that have them."""
+        for name in cls.EXACT:
             exact = exact_microseconds(columns[name], columns[f"{name}_us"])
             columns[f"{name}_us"] = exact
         return columns
@@ -103,6 +109,8 @@ class WorkerState(Row):
     # is two of them in the hour that daylight saving repeats.
     last_heartbeat_us = models.BigIntegerField(null=True, editable=False)
     offline_at_us = models.BigIntegerField(null=True, editable=False)
+    # When the worker said what it says of itself, process id to system.
+    told_us = models.BigIntegerField(null=True, editable=False)
 
     objects = WorkerStateQuerySet.as_manager()
 

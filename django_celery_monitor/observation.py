@@ -1,20 +1,25 @@
-"""What events say about a task or a worker: the order of observations, their merge.
-
-An observation is a mapping of columns to values. Merging it into a row is the one
-rule that decides what the row says, whoever saw what first.
-"""
+"""An event as an observation: what its values say in the columns of a row."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from enum import IntEnum
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from functools import reduce
 from typing import Any
 
 from celery import states
+from celery.utils.time import maybe_iso8601
 
-#: Attributes of a task in Celery's State that hold when an event of it happened.
+from .merge import MAX_ATTEMPTS, join_task
+from .sanitize import Sanitizer
+from .utils import correct_awareness, fromtimestamp
+
+Event = Mapping[str, Any]
+
+#: What Celery calls the state of a task after an event of each type; any other type
+#: is a state of the project's own.
 EVENT_STATES = {
     "sent": states.PENDING,
     "received": states.RECEIVED,
@@ -26,204 +31,211 @@ EVENT_STATES = {
     "succeeded": states.SUCCESS,
 }
 
-#: What the winning event says, always together: no column of it outlives its event.
-OUTCOME = (
-    "state",
-    "tstamp",
-    "tstamp_us",
-    "finished_at",
-    "worker_id",
-    "result",
-    "exception",
-    "traceback",
-    "runtime",
-)
-#: What the message of the task says: the newest attempt's, where it says anything.
-CALL = (
-    "name",
-    "args",
-    "kwargs",
-    "eta",
-    "expires",
-    "queue",
-    "exchange",
-    "routing_key",
-    "root_id",
-    "parent_id",
-)
-#: How many retries ``attempts`` keeps, and how many characters of each text.
-MAX_ATTEMPTS = 10
+#: Characters that are kept of each text of an attempt.
 MAX_ATTEMPT_TEXT = 4000
 
-#: The result of a task that was ended while it ran, as result backends store it.
-TERMINATED = "TaskRevokedError('terminated')"
 
+class Observer:
+    """Turns events into observations, whose values every database takes.
 
-class Phase(IntEnum):
-    """How far a task has come; a later phase is never left for an earlier one."""
-
-    SENT = 0
-    IN_FLIGHT = 1
-    #: Finished without having run: another copy of the task may still run.
-    NOT_RUN = 2
-    FINISHED = 3
-
-
-def phase(columns: Mapping[str, Any]) -> Phase:
-    """Return the phase of a row or an observation."""
-    state = columns["state"]
-    if state in {states.SUCCESS, states.FAILURE}:
-        return Phase.FINISHED
-    if state == states.REVOKED:
-        terminated = columns.get("result") == TERMINATED
-        return Phase.FINISHED if terminated else Phase.NOT_RUN
-    if state == states.REJECTED and columns.get("finished_at") is not None:
-        return Phase.NOT_RUN
-    return Phase.SENT if state == states.PENDING else Phase.IN_FLIGHT
-
-
-def rank(columns: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what orders rows and observations: the greater one says the outcome.
-
-    Later phase first, then later time, then Celery's precedence, then the values
-    and the worker, so that no two different outcomes are equal.
+    ``sanitizer`` makes values fit and masks secrets. ``to_datetime`` makes a
+    datetime, as Django stores it, of microseconds since the epoch.
     """
-    return (
-        phase(columns),
-        columns["tstamp_us"],
-        # Celery's precedence counts downwards.
-        -states.precedence(columns["state"]),
-        columns.get("result") or "",
-        columns.get("traceback") or "",
-        columns.get("runtime") or 0.0,
-        columns.get("worker_id") or 0,
-    )
 
+    def __init__(
+        self,
+        sanitizer: Sanitizer,
+        to_datetime: Callable[[int], datetime] = lambda us: fromtimestamp(
+            us / 1_000_000
+        ),
+    ) -> None:
+        self.fit = sanitizer
+        self.to_datetime = to_datetime
 
-def merge_task(stored: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of ``stored`` that change now that ``seen`` is known.
+    def task(self, event: Event) -> tuple[str, dict[str, Any]]:
+        """Return the id of a task and what ``event`` says of it.
 
-    ``stored`` has every column, ``seen`` those that were observed; both have
-    ``state`` and ``tstamp_us``.
-    """
-    merged = dict(stored)
-    if rank(seen) > rank(stored):
-        merged.update((column, seen.get(column)) for column in OUTCOME)
-    retries = seen.get("retries") or 0
-    for column in CALL:
-        value = seen.get(column)
-        if value is not None and (
-            stored[column] is None or retries > stored["retries"]
-        ):
-            merged[column] = value
-    merged["retries"] = max(stored["retries"], retries)
-    for column, choose in (("sent_at", min), ("received_at", max), ("started_at", max)):
-        known = [m[column] for m in (stored, seen) if m.get(column) is not None]
-        merged[column] = choose(known, default=None)
-    merged["attempts"] = merge_attempts(stored["attempts"], seen.get("attempts"))
-    return {
-        column: value for column, value in merged.items() if value != stored[column]
-    }
+        The event has a text ``uuid``, ``type`` and ``timestamp`` at least.
+        """
+        subject = event["type"].partition("-")[2]
+        state = EVENT_STATES.get(subject)
+        if state is None:
+            state = self.fit.identifier(subject.upper(), 64)
+        us = self.microseconds(event)
+        when = self.to_datetime(us)
+        seen = {"state": state, "tstamp": when, "tstamp_us": us}
+        if subject != "sent":
+            # The client that sends a task is no worker.
+            seen["worker"] = self.hostname(event)
+        said = self._SAID.get(subject)
+        if said is not None:
+            said(self, event, seen)
+        return self.fit.identifier(event["uuid"]), seen
 
+    def worker(self, event: Event) -> tuple[str, dict[str, Any]]:
+        """Return the hostname of a worker and what ``event`` says of it."""
+        us = self.microseconds(event)
+        when = self.to_datetime(us)
+        seen: dict[str, Any] = {"first_seen": when}
+        if event["type"] == "worker-offline":
+            seen.update(offline_at=when, offline_at_us=us)
+        else:
+            seen.update(last_heartbeat=when, last_heartbeat_us=us)
+        if event.get("pid") is not None:
+            seen.update(self._about(event), told_us=us)
+        return self.hostname(event) or "", seen
 
-def merge_worker(stored: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of a worker that change now that ``seen`` is known.
-
-    Each of ``last_heartbeat`` and ``offline_at`` only moves forward; everything
-    else follows the newest heartbeat.
-    """
-    times = ("last_heartbeat", "last_heartbeat_us", "offline_at", "offline_at_us")
-    changes = {}
-    for column in ("last_heartbeat", "offline_at"):
-        exact = f"{column}_us"
-        if seen.get(exact) is not None and seen[exact] > (stored[exact] or 0):
-            changes.update({column: seen[column], exact: seen[exact]})
-    if "last_heartbeat" in changes:
-        changes.update(
-            (column, value)
-            for column, value in seen.items()
-            if column not in times and value is not None and value != stored[column]
-        )
-    return changes
-
-
-def merge_attempts(
-    stored: list[dict[str, Any]] | None, seen: list[dict[str, Any]] | None
-) -> list[dict[str, Any]] | None:
-    """Return the newest attempts of both, oldest first, each of them once."""
-    if not seen:
-        return stored
-    by_time = {attempt["timestamp"]: attempt for attempt in [*(stored or ()), *seen]}
-    return [by_time[us] for us in sorted(by_time)[-MAX_ATTEMPTS:]]
-
-
-def from_task(task: Any) -> dict[str, Any]:
-    """Return what a task of a ``celery.events.state.State`` says, as an observation.
-
-    Times are whole microseconds since the epoch, but ``eta`` and ``expires`` are as
-    the event had them. The worker is left to the caller.
-    """
-    received = getattr(task, "local_received", None)
-    times = {
-        name: microseconds(timestamp, received)
-        for name in EVENT_STATES
-        if (timestamp := getattr(task, name, None)) is not None
-    }
-    seen = [outcome(task, EVENT_STATES[name], us) for name, us in times.items()]
-    if task.state not in [columns["state"] for columns in seen]:
-        timestamp = task.timestamp or received or time.time()
-        time_us = microseconds(timestamp, received)
-        seen.append(outcome(task, task.state, time_us))
-    latest = max(seen, key=rank)
-    call = {column: getattr(task, column, None) for column in CALL}
-    if call["parent_id"] == task.uuid:  # what Celery says of every retry
-        call["parent_id"] = None
-    return {
-        **latest,
-        **call,
-        "retries": task.retries or 0,
-        **{f"{name}_at": times.get(name) for name in ("sent", "received", "started")},
-        "attempts": attempts(task, times.get("retried")),
-    }
-
-
-def outcome(task: Any, state: str, time_us: int) -> dict[str, Any]:
-    """Return the outcome that ``task`` has if ``state`` is its latest one."""
-    error = task.exception if state in {states.FAILURE, states.RETRY} else None
-    columns: dict[str, Any] = {
-        "state": state,
-        "tstamp_us": time_us,
-        "result": error,
-        "exception": exception_type(error),
-        "traceback": task.traceback if error is not None else None,
-        "runtime": None,
-        "finished_at": None,
-    }
-    if state == states.SUCCESS:
-        columns.update(result=task.result, runtime=task.runtime)
-    elif state == states.REVOKED:
-        reasons = ("terminated", "expired")
-        reason = next((r for r in reasons if getattr(task, r, False)), "revoked")
-        columns.update(
-            result=f"TaskRevokedError({reason!r})", exception="TaskRevokedError"
-        )
-    requeued = state == states.REJECTED and getattr(task, "requeue", False)
-    if state in {*states.READY_STATES, states.REJECTED} and not requeued:
-        columns["finished_at"] = time_us
-    return columns
-
-
-def attempts(task: Any, retried_us: int | None) -> list[dict[str, Any]] | None:
-    """Return what the last retry of ``task`` said, unless a failure has replaced it."""
-    if retried_us is None or task.failed is not None:
-        return None
-    return [
-        {
-            "timestamp": retried_us,
-            "exception": (task.exception or "")[:MAX_ATTEMPT_TEXT],
-            "traceback": (task.traceback or "")[-MAX_ATTEMPT_TEXT:],
+    def sign_of_life(self, seen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an observation of a task says of the worker that sent it."""
+        return {
+            "first_seen": seen["tstamp"],
+            "last_heartbeat": seen["tstamp"],
+            "last_heartbeat_us": seen["tstamp_us"],
         }
-    ]
+
+    def hostname(self, event: Event) -> str | None:
+        """Return the hostname that an event comes from, None if it tells none."""
+        hostname = event.get("hostname")
+        return self.fit.identifier(hostname) if isinstance(hostname, str) else None
+
+    def microseconds(self, event: Event) -> int:
+        """Return when an event happened, in whole microseconds since the epoch.
+
+        That is never later than it was received: a clock that is ahead would win
+        against everything that follows.
+        """
+        received = event.get("local_received") or time.time()
+        timestamp = event.get("timestamp")
+        if (
+            not isinstance(timestamp, (int, float))
+            or isinstance(timestamp, bool)
+            or not 0 <= timestamp <= received
+        ):
+            late = isinstance(timestamp, (int, float)) and timestamp > received
+            if not late:
+                self.fit.made_fit += 1
+            timestamp = received
+        return round(timestamp * 1_000_000)
+
+    # What an event says beyond its type, by type
+
+    def _call(self, event: Event, seen: dict[str, Any]) -> None:
+        name = event.get("name")
+        if not isinstance(name, str) or not name:
+            return
+        seen["name"] = self.fit.identifier(name)
+        for column in ("args", "kwargs"):
+            if (value := event.get(column)) is not None:
+                seen[column] = self._text(value)
+        for column in ("eta", "expires"):
+            if (value := event.get(column)) is not None:
+                seen[column] = self._time(value)
+        if retries := event.get("retries"):
+            seen["retries"] = self.fit.integer(retries) or 0
+        if isinstance(root := event.get("root_id"), str):
+            seen["root_id"] = self.fit.identifier(root)
+        parent = event.get("parent_id")
+        # Of every retry Celery says that it is its own parent.
+        if isinstance(parent, str) and parent != event["uuid"]:
+            seen["parent_id"] = self.fit.identifier(parent)
+
+    def _sent(self, event: Event, seen: dict[str, Any]) -> None:
+        self._call(event, seen)
+        seen["sent_at"] = seen["tstamp"]
+        seen["route_retries"] = seen.get("retries", 0)
+        for column in ("queue", "exchange", "routing_key"):
+            if isinstance(value := event.get(column), str):
+                seen[column] = self.fit.identifier(value)
+
+    def _received(self, event: Event, seen: dict[str, Any]) -> None:
+        self._call(event, seen)
+        seen["received_at"] = seen["tstamp"]
+
+    def _started(self, event: Event, seen: dict[str, Any]) -> None:
+        seen["started_at"] = seen["tstamp"]
+
+    def _succeeded(self, event: Event, seen: dict[str, Any]) -> None:
+        seen["finished_at"] = seen["tstamp"]
+        if (result := event.get("result")) is not None:
+            seen["result"] = self._text(result)
+        seen["runtime"] = self.fit.number(event.get("runtime"))
+
+    def _error(self, event: Event, seen: dict[str, Any]) -> None:
+        if (error := event.get("exception")) is not None:
+            text = self._text(error)
+            seen["result"], seen["exception"] = text, exception_type(text)
+        if (traceback := event.get("traceback")) is not None:
+            seen["traceback"] = self._text(traceback, keep="end")
+
+    def _failed(self, event: Event, seen: dict[str, Any]) -> None:
+        self._error(event, seen)
+        seen["finished_at"] = seen["tstamp"]
+
+    def _retried(self, event: Event, seen: dict[str, Any]) -> None:
+        self._error(event, seen)
+        attempt = {
+            "timestamp": seen["tstamp_us"],
+            "exception": (seen.get("result") or "")[:MAX_ATTEMPT_TEXT],
+            "traceback": (seen.get("traceback") or "")[-MAX_ATTEMPT_TEXT:],
+        }
+        seen["attempts"] = [attempt]
+
+    def _revoked(self, event: Event, seen: dict[str, Any]) -> None:
+        reasons = ("terminated", "expired")
+        reason = next((r for r in reasons if event.get(r)), "revoked")
+        seen["result"] = f"TaskRevokedError({reason!r})"
+        seen["exception"] = "TaskRevokedError"
+        seen["finished_at"] = seen["tstamp"]
+
+    def _rejected(self, event: Event, seen: dict[str, Any]) -> None:
+        if not event.get("requeue"):
+            seen["finished_at"] = seen["tstamp"]
+
+    _SAID = {  # noqa: RUF012 -- never changed
+        "sent": _sent,
+        "received": _received,
+        "started": _started,
+        "succeeded": _succeeded,
+        "failed": _failed,
+        "retried": _retried,
+        "revoked": _revoked,
+        "rejected": _rejected,
+    }
+
+    # Values
+
+    def _text(self, value: Any, keep: str = "start") -> str:
+        return self.fit.text(value if isinstance(value, str) else repr(value), keep)
+
+    def _time(self, value: Any) -> datetime | None:
+        try:
+            parsed = maybe_iso8601(value)
+            if parsed is not None and parsed.tzinfo is None:
+                parsed = parsed.replace(tzinfo=timezone.utc)
+            found = correct_awareness(parsed)
+            if found is not None and 1 < found.year < 9999:
+                return found
+        except (AttributeError, OverflowError, TypeError, ValueError):
+            pass
+        self.fit.made_fit += 1
+        return None
+
+    def _about(self, event: Event) -> dict[str, Any]:
+        fit = self.fit
+        about: dict[str, Any] = {
+            "pid": fit.integer(event["pid"], 0, 2**63 - 1),
+            "freq": fit.number(event.get("freq")),
+            "active": fit.integer(event.get("active")),
+            "processed": fit.integer(event.get("processed"), 0, 2**63 - 1),
+        }
+        load = event.get("loadavg")
+        if isinstance(load, (list, tuple)) and len(load) <= MAX_ATTEMPTS:
+            numbers = [fit.number(value) for value in load]
+            about["loadavg"] = [n for n in numbers if n is not None]
+        for column in ("sw_ident", "sw_ver", "sw_sys"):
+            if isinstance(value := event.get(column), str):
+                about[column] = fit.identifier(value)
+        return about
 
 
 def exception_type(text: str | None) -> str | None:
@@ -232,12 +244,34 @@ def exception_type(text: str | None) -> str | None:
     return found[0][:255] if found else None
 
 
-def microseconds(timestamp: float, received: float | None = None) -> int:
-    """Return seconds since the epoch in whole microseconds.
+def events_of(task: Any) -> Iterator[dict[str, Any]]:
+    """Yield the events that a task of a ``celery.events.state.State`` tells of."""
+    about = {
+        name: value for name, value in vars(task).items() if not name.startswith("_")
+    }
+    worker = getattr(task.worker, "hostname", None)
+    common = {
+        **about,
+        "hostname": worker,
+        "local_received": getattr(task, "local_received", None) or time.time(),
+    }
+    told = False
+    for subject, state in EVENT_STATES.items():
+        if (timestamp := getattr(task, subject, None)) is not None:
+            told = told or state == task.state
+            if subject == "retried" and task.failed is not None:
+                continue  # its exception is the failure's
+            yield {**common, "type": f"task-{subject}", "timestamp": timestamp}
+    if not told:
+        state = task.state or states.PENDING
+        type_ = f"task-{state.lower()}"
+        yield {**common, "type": type_, "timestamp": task.timestamp}
 
-    A time in the future becomes ``received``, when an event came in: a clock that
-    is ahead would win against everything that follows.
+
+def from_task(observer: Observer, task: Any) -> dict[str, Any]:
+    """Return all that a task of a ``celery.events.state.State`` says.
+
+    The State keeps the last event of each type alone; the camera sees them all.
     """
-    if received is not None and timestamp > time.time():
-        timestamp = min(timestamp, received)
-    return round(timestamp * 1_000_000)
+    seen = [observer.task(event)[1] for event in events_of(task)]
+    return reduce(join_task, seen)

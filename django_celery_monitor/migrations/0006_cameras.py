@@ -1,10 +1,10 @@
-"""The table of cameras, and a nullable column of tasks: no table is copied."""
+"""The table of cameras, and nullable columns: no table is copied."""
 
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Add the table and the column."""
+    """Add the table and the columns."""
 
     dependencies = [
         ("celery_monitor", "0005_indexes"),
@@ -172,5 +172,10 @@ class Migration(migrations.Migration):
             model_name="taskstate",
             name="route_retries",
             field=models.IntegerField(editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name="workerstate",
+            name="told_us",
+            field=models.BigIntegerField(editable=False, null=True),
         ),
     ]

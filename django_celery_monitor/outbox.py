@@ -1,0 +1,211 @@
+"""What was seen and is not yet committed: one observation per task and worker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .counters import Counters
+from .merge import Phase, join_task, join_worker, phase
+
+Columns = dict[str, Any]
+
+#: Bytes that an observation takes in memory beside its long texts, measured.
+OVERHEAD = 1_800
+
+#: Workers whose heartbeats wait; whoever sends more hostnames makes them up.
+MAX_WORKERS = 20_000
+
+_LONG = ("args", "kwargs", "result", "traceback")
+
+
+def size_of(seen: Mapping[str, Any]) -> int:
+    """Return about how many bytes an observation takes in memory."""
+    size = OVERHEAD
+    for column in _LONG:
+        if text := seen.get(column):
+            size += len(text)
+    for attempt in seen.get("attempts") or ():
+        size += len(attempt["exception"]) + len(attempt["traceback"])
+    return size
+
+
+@dataclass
+class Batch:
+    """Observations by task id and by hostname, the oldest first.
+
+    Tasks that have ended are apart: of what is too much, they go last.
+    """
+
+    generation: int = 0
+    since: float | None = None
+    unfinished: OrderedDict[str, Columns] = field(default_factory=OrderedDict)
+    finished: OrderedDict[str, Columns] = field(default_factory=OrderedDict)
+    workers: dict[str, Columns] = field(default_factory=dict)
+    size: int = 0
+
+    def __len__(self) -> int:
+        """Return how many tasks there are."""
+        return len(self.unfinished) + len(self.finished)
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to save."""
+        return bool(self.unfinished or self.finished or self.workers)
+
+    def see_task(self, task_id: str, seen: Columns) -> bool:
+        """Join an observation of a task; return whether it was known already."""
+        known = self.unfinished.pop(task_id, None)
+        if known is None:
+            known = self.finished.get(task_id)
+        if known is not None:
+            seen = join_task(known, seen)
+            self.size -= size_of(known)
+        self.size += size_of(seen)
+        ended = phase(seen) in {Phase.NOT_RUN, Phase.FINISHED}
+        (self.finished if ended else self.unfinished)[task_id] = seen
+        return known is not None
+
+    def see_worker(self, hostname: str, seen: Columns) -> None:
+        """Join an observation of a worker."""
+        known = self.workers.get(hostname)
+        if known is None and len(self.workers) >= MAX_WORKERS:
+            del self.workers[next(iter(self.workers))]
+        self.workers[hostname] = seen if known is None else join_worker(known, seen)
+
+    def remove(self, task_id: str) -> None:
+        """Forget a task that is saved."""
+        seen = self.unfinished.pop(task_id, None) or self.finished.pop(task_id, None)
+        if seen is not None:
+            self.size -= size_of(seen)
+
+    def clear(self) -> None:
+        """Forget everything: all of it is saved."""
+        for seen in (self.unfinished, self.finished, self.workers):
+            seen.clear()
+        self.size = 0
+
+    def drop_oldest(self) -> None:
+        """Forget the oldest task, one that has not ended if there is any."""
+        _, seen = (self.unfinished or self.finished).popitem(last=False)
+        self.size -= size_of(seen)
+
+
+class Outbox:
+    """What waits for the next shot, bounded in tasks and in bytes.
+
+    One thread receives, another one saves. ``generation`` is the number of the shot
+    that will take what is seen now, ``committed`` of the last one that is saved with
+    all before it.
+    """
+
+    def __init__(
+        self,
+        max_tasks: int,
+        max_bytes: int,
+        counters: Counters,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.max_tasks = max_tasks
+        self.max_bytes = max_bytes
+        self.counters = counters
+        self.clock = clock
+        self.committed = 0
+        self._lock = threading.Lock()
+        self._new = Batch(generation=1)
+        #: What a shot has not saved; no longer here while the next one tries.
+        self._left: Batch | None = None
+        self._taken: Batch | None = None
+
+    def __len__(self) -> int:
+        """Return how many tasks wait, those that are being saved included."""
+        return sum(map(len, self._batches()))
+
+    def __bool__(self) -> bool:
+        """Return whether anything waits."""
+        return any(self._batches())
+
+    @property
+    def generation(self) -> int:
+        """The number of the shot that takes what is seen now."""
+        return self._new.generation
+
+    @property
+    def size(self) -> int:
+        """About how many bytes all of it takes."""
+        return sum(batch.size for batch in self._batches())
+
+    @property
+    def lag(self) -> float:
+        """How many seconds the oldest of it waits."""
+        times = [b.since for b in self._batches() if b.since is not None]
+        return max(0.0, self.clock() - min(times)) if times else 0.0
+
+    def see_task(
+        self, task_id: str, seen: Columns, hostname: str | None, life: Columns
+    ) -> None:
+        """Take in an observation of a task, and the sign of life of its worker."""
+        with self._lock:
+            new = self._new
+            if new.since is None:
+                new.since = self.clock()
+            if new.see_task(task_id, seen):
+                self.counters.merged += 1
+            if hostname is not None:
+                new.see_worker(hostname, life)
+            self._keep_bounds()
+
+    def see_worker(self, hostname: str, seen: Columns) -> None:
+        """Take in an observation of a worker."""
+        with self._lock:
+            if self._new.since is None:
+                self._new.since = self.clock()
+            self._new.see_worker(hostname, seen)
+
+    def take(self) -> Batch:
+        """Return all that waits; ``done`` or ``give_back`` says what became of it."""
+        with self._lock:
+            new, left = self._new, self._left
+            self._taken = batch = left or new
+            self._left = None
+            self._new = Batch(generation=new.generation + 1)
+        if left is None:
+            return batch
+        # Nobody else has either of them: whoever receives need not wait for this.
+        for seen in (new.unfinished, new.finished):
+            while seen:
+                batch.see_task(*seen.popitem(last=False))
+        for hostname, about in new.workers.items():
+            batch.see_worker(hostname, about)
+        batch.generation = new.generation
+        return batch
+
+    def give_back(self, batch: Batch) -> None:
+        """Keep what is left of a batch for the next shot."""
+        with self._lock:
+            self._left, self._taken = batch, None
+            self._keep_bounds()
+
+    def done(self, batch: Batch) -> None:
+        """Forget a batch: all of it is saved."""
+        with self._lock:
+            self._taken = None
+            self.committed = batch.generation
+
+    def _batches(self) -> list[Batch]:
+        batches = (self._left, self._taken, self._new)
+        return [batch for batch in batches if batch is not None]
+
+    def _keep_bounds(self) -> None:
+        while len(self) > self.max_tasks or self.size > self.max_bytes:
+            oldest = (self._left, self._new)
+            batch = next((b for b in oldest if b and b.unfinished), None) or next(
+                (b for b in oldest if b and b.finished), None
+            )
+            if batch is None:
+                return
+            batch.drop_oldest()
+            self.counters.dropped += 1

@@ -1,0 +1,241 @@
+"""Saves a batch of observations: chunk by chunk, whatever single rows are refused."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from celery.utils.log import get_logger
+from django.db import InterfaceError, OperationalError, router, transaction
+from django.db.models.signals import post_save
+
+from .merge import join_worker
+from .outbox import MAX_WORKERS, Batch
+from .utils import fromtimestamp
+
+if TYPE_CHECKING:
+    from .counters import Counters
+    from .managers import Written
+    from .models import Row
+
+Seen = Mapping[str, Any]
+
+logger = get_logger(__name__)
+
+#: What says that the database cannot be used just now; the same write may succeed
+#: later.
+UNUSABLE = (InterfaceError, OperationalError)
+
+#: Tasks that are saved in one transaction.
+CHUNK = 1_000
+
+#: How often the same rows may fail while the database answers, before they are
+#: looked at one by one: some drivers call a refused value an operational error.
+PATIENCE = 3
+
+
+class _Rollback(Exception):  # noqa: N818 -- no error
+    """Ends a transaction whose rows are not to stay."""
+
+
+class Saver:
+    """Saves batches on the database that the router names.
+
+    A worker is written when it comes, goes or restarts, and else at most once in
+    ``worker_update_freq`` seconds; ``longest_interval`` is the longest time in
+    seconds between two shots.
+    """
+
+    def __init__(
+        self, counters: Counters, worker_update_freq: float, longest_interval: float
+    ) -> None:
+        self.counters = counters
+        self.worker_update_freq = worker_update_freq
+        self.update_freq = worker_update_freq + longest_interval
+        #: Primary keys by hostname, and when and how each worker was written last.
+        self._ids: dict[str, int] = {}
+        self._known: dict[str, tuple[float, Any, Any]] = {}
+        self._waiting: dict[str, Seen] = {}
+        self._failures = 0
+
+    def save(self, batch: Batch, *, last: bool = False) -> None:
+        """Save all of ``batch``, and what of it is saved is no longer in it.
+
+        ``last`` says that there is no later shot for the workers that are not due.
+        Raises InterfaceError or OperationalError when the database cannot be used.
+        """
+        try:
+            self._save_workers(batch, last=last)
+            for tasks in (batch.finished, batch.unfinished):
+                while chunk := dict(islice(tasks.items(), CHUNK)):
+                    self._save_chunk(chunk)
+                    for task_id in chunk:
+                        batch.remove(task_id)
+        except UNUSABLE:
+            self._failures += 1
+            raise
+        self._failures = 0
+
+    # Workers
+
+    def _save_workers(self, batch: Batch, *, last: bool) -> None:
+        for hostname, seen in batch.workers.items():
+            known = self._waiting.get(hostname)
+            joined = seen if known is None else join_worker(known, seen)
+            self._waiting[hostname] = joined
+        batch.workers.clear()
+        due = {h: seen for h, seen in self._waiting.items() if last or self._is_due(h)}
+        if due:
+            self._write_workers(due)
+        for hostname in due:
+            del self._waiting[hostname]
+
+    def _is_due(self, hostname: str) -> bool:
+        known, seen = self._known.get(hostname), self._waiting[hostname]
+        if known is None or hostname not in self._ids:
+            return True
+        written, pid, offline = known
+        return (
+            time.monotonic() - written >= self.worker_update_freq
+            or seen.get("pid") not in {None, pid}
+            or offline
+            or seen.get("offline_at_us") is not None
+        )
+
+    def _write_workers(self, workers: Mapping[str, Seen]) -> None:
+        from .models import WorkerState
+
+        rows = {
+            hostname: {**seen, "update_freq": self.update_freq}
+            for hostname, seen in workers.items()
+        }
+        for chunk in _chunks(rows):
+            self._bisect(WorkerState, chunk, WorkerState.objects.join_many)
+        self._find_ids(rows)
+        now = time.monotonic()
+        for hostname, seen in workers.items():
+            # Whether it is offline, and comes back with the next sign of life.
+            offline = seen.get("offline_at_us") is not None
+            self._known[hostname] = (now, seen.get("pid"), offline)
+        while len(self._known) > MAX_WORKERS:
+            gone = next(iter(self._known))
+            del self._known[gone]
+            self._ids.pop(gone, None)
+
+    def _find_ids(self, hostnames: Iterable[str]) -> None:
+        from .models import WorkerState
+
+        rows = WorkerState.objects.using(router.db_for_write(WorkerState))
+        found = rows.filter(hostname__in=list(hostnames))
+        self._ids.update(found.values_list("hostname", "pk"))
+
+    def _ids_of(self, chunk: Mapping[str, Seen]) -> dict[str, int]:
+        """Return the primary keys of the workers of some tasks, made if missing."""
+        hostnames = {h for seen in chunk.values() if (h := seen.get("worker"))}
+        if missing := hostnames - self._ids.keys():
+            self._write_workers({hostname: {} for hostname in missing})
+        return {h: self._ids[h] for h in hostnames if h in self._ids}
+
+    # Tasks
+
+    def _save_chunk(self, chunk: Mapping[str, Seen]) -> None:
+        from .models import TaskState
+
+        def write(tasks: Mapping[str, Seen]) -> Written:
+            return TaskState.objects.join_many(tasks, self._ids_of(tasks))
+
+        self._bisect(TaskState, chunk, write)
+
+    # Both
+
+    def _bisect(
+        self,
+        model: type[Row],
+        chunk: Mapping[str, Seen],
+        write: Callable[[Mapping[str, Seen]], Written],
+    ) -> None:
+        """Write rows together, or else those that can be written."""
+        try:
+            written = write(chunk)
+        except UNUSABLE as error:
+            if self._failures < PATIENCE:
+                raise
+            failed: Exception = error
+        except Exception as error:  # noqa: BLE001 -- values come from anywhere
+            failed = error
+        else:
+            self._announce(model, written)
+            return
+        # A worker may have been deleted since its key was read.
+        self._ids.clear()
+        if len(chunk) > 1:
+            half = len(chunk) // 2
+            items = list(chunk.items())
+            for part in (items[:half], items[half:]):
+                self._bisect(model, dict(part), write)
+            return
+        try:
+            self._announce(model, write(chunk))
+        except Exception as error:
+            if not self._takes_any(model, write):
+                raise failed from error
+            self._quarantine(model, chunk, error)
+
+    def _takes_any(
+        self, model: type[Row], write: Callable[[Mapping[str, Seen]], Written]
+    ) -> bool:
+        """Return whether the table takes a row that has nothing unusual."""
+        seen = {"state": "PENDING", "tstamp_us": 0, "tstamp": fromtimestamp(0)}
+        key = f"probe-{uuid.uuid4()}"
+        try:
+            with transaction.atomic(using=router.db_for_write(model)):
+                write({key: seen if model.__name__ == "TaskState" else {}})
+                raise _Rollback
+        except _Rollback:
+            return True
+        except Exception:  # noqa: BLE001 -- the answer is no
+            return False
+
+    def _quarantine(
+        self, model: type[Row], chunk: Mapping[str, Seen], error: Exception
+    ) -> None:
+        self.counters.quarantined += len(chunk)
+        for key, seen in chunk.items():
+            logger.error(
+                "The database refuses %s %.255r for good: %.500r of %.2000r",
+                model._meta.verbose_name,
+                key,
+                error,
+                seen,
+            )
+
+    def _announce(self, model: type[Row], written: Written) -> None:
+        self.counters.saved += len(written)
+        if not post_save.has_listeners(model):
+            return
+        using = router.db_for_write(model)
+        unique = "task_id" if model.__name__ == "TaskState" else "hostname"
+        created = set(written.created)
+        keys = [*written.created, *written.changed]
+        rows = model._default_manager.using(using)
+        for row in rows.filter(**{f"{unique}__in": keys}):
+            answers = post_save.send_robust(
+                sender=model,
+                instance=row,
+                created=getattr(row, unique) in created,
+                update_fields=None,
+                raw=False,
+                using=using,
+            )
+            for receiver, answer in answers:
+                if isinstance(answer, Exception):
+                    logger.error("%r failed on %r", receiver, row, exc_info=answer)
+
+
+def _chunks(rows: Mapping[str, Seen]) -> Iterable[dict[str, Seen]]:
+    items = iter(rows.items())
+    while chunk := dict(islice(items, CHUNK)):
+        yield chunk
