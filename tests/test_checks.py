@@ -19,6 +19,7 @@ from django.core.management import CommandError, call_command
 from django.db.utils import ConnectionHandler
 
 from django_celery_monitor import checks as monitor_checks
+from django_celery_monitor import conf
 
 
 @pytest.fixture
@@ -104,6 +105,22 @@ def test_e001_expiry_that_is_no_duration(app: Celery, name: str) -> None:
     assert ids(others) == (["W001"] if name.startswith("monitors_") else [])
 
 
+def test_e001_setting_that_is_no_duration(app: Celery) -> None:
+    app.conf.monitor_outbox_max_tasks = "many"
+    app.conf.monitor_durable_queue_type = "stream"
+    first, second = monitor_checks.check_settings()
+    assert ids([first, second]) == ["E001", "E001"]
+    assert first.msg.startswith("monitor_outbox_max_tasks")
+    assert second.msg.startswith("monitor_durable_queue_type")
+    assert "timedelta" not in str(first.hint)
+
+
+@pytest.mark.usefixtures("app")
+@pytest.mark.parametrize("name", conf.SETTINGS)
+def test_setting_that_is_not_set_is_right(name: str) -> None:
+    assert monitor_checks.check_setting(name) == []
+
+
 def test_w001_deprecated_name(app: Celery) -> None:
     app.conf.monitors_expire_error = 5
     (message,) = monitor_checks.check_settings()
@@ -116,7 +133,10 @@ def test_w001_deprecated_name(app: Celery) -> None:
     ("name", "hint"),
     [
         ("monitor_task_eror_expires", "Did you mean monitor_task_error_expires?"),
-        ("monitor_zzz", "monitor_task_success_expires, monitor_task_error_expires"),
+        (
+            "monitor_0123456789",
+            "monitor_task_success_expires, monitor_task_error_expires",
+        ),
     ],
 )
 def test_w002_unknown_name(app: Celery, name: str, hint: str) -> None:

@@ -16,7 +16,17 @@ from django.core.exceptions import ImproperlyConfigured
 from django_celery_monitor import conf
 from tests.celery import app as tests_app
 
-NAMES = list(conf.DEFAULTS)
+NAMES = list(conf.SETTINGS)
+DURATIONS = [name for name in NAMES if name.endswith("_expires")]
+SECONDS = ["monitor_flush_timeout", "monitor_durable_queue_ttl"]
+COUNTS = [
+    "monitor_outbox_max_tasks",
+    "monitor_outbox_max_bytes",
+    "monitor_max_text_length",
+    "monitor_durable_queue_max_length",
+    "monitor_durable_prefetch",
+]
+LISTS = ["monitor_secret_keys", "monitor_extra_secret_keys"]
 OLDER = list(conf.DEPRECATED)
 
 
@@ -35,11 +45,31 @@ def django_app(**settings: Any) -> Celery:
 
 
 def test_defaults(app: Celery) -> None:
-    assert {name: conf.expires(name, app) for name in NAMES} == {
+    assert {name: conf.get(name, app) for name in NAMES} == {
         "monitor_task_success_expires": timedelta(days=1),
         "monitor_task_error_expires": timedelta(days=3),
         "monitor_task_pending_expires": timedelta(days=5),
+        "monitor_worker_expires": timedelta(days=30),
+        "monitor_outbox_max_tasks": 200_000,
+        "monitor_outbox_max_bytes": 256 * 1024**2,
+        "monitor_flush_timeout": 30,
+        "monitor_max_text_length": 64 * 1024,
+        "monitor_secret_keys": conf.SECRET_KEYS,
+        "monitor_extra_secret_keys": (),
+        "monitor_mask": None,
+        "monitor_durable_queue": None,
+        "monitor_durable_queue_type": "classic",
+        "monitor_durable_queue_ttl": timedelta(days=1).total_seconds(),
+        "monitor_durable_queue_max_length": 1_000_000,
+        "monitor_durable_prefetch": 20_000,
     }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_default_is_a_value_that_can_be_set(app: Celery, name: str) -> None:
+    default = conf.SETTINGS[name].default
+    app.conf[name] = default
+    assert conf.get(name, app) == default
 
 
 def test_each_name_has_one_older_name() -> None:
@@ -50,7 +80,7 @@ def test_each_name_has_one_older_name() -> None:
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DURATIONS)
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -65,22 +95,111 @@ def test_duration_is_a_timedelta_or_seconds_or_none(
     app: Celery, name: str, value: object, expected: timedelta | None
 ) -> None:
     app.conf[name] = value
-    assert conf.expires(name, app) == expected
-    assert conf.expires(name, django_app(**{f"celery_{name}": value})) == expected
+    assert conf.get(name, app) == expected
+    assert conf.get(name, django_app(**{f"celery_{name}": value})) == expected
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", [*NAMES, *OLDER])
+@pytest.mark.parametrize("name", [*DURATIONS, *OLDER])
 @pytest.mark.parametrize(
     "value",
     ["1d", "3600", True, [1], {"days": 1}, 1e300, float("nan"), -1, timedelta(-1)],
 )
-def test_anything_else_is_an_error_that_names_the_setting(
+def test_no_duration_is_an_error_that_names_the_setting(
     app: Celery, name: str, value: object
 ) -> None:
     app.conf[name] = value
     with pytest.raises(ImproperlyConfigured, match=rf"^{name}\b"):
-        conf.expires(conf.DEPRECATED.get(name, name), app)
+        conf.get(conf.DEPRECATED.get(name, name), app)
+
+
+def accepted(name: str, value: object) -> Any:
+    """Return what becomes of a value, the same in both forms of configuration."""
+    app = Celery("conf", set_as_current=False)
+    app.conf[name] = value
+    found = conf.get(name, app)
+    assert found == conf.get(name, django_app(**{f"celery_{name}": value}))
+    return found
+
+
+def refused(name: str, value: object) -> bool:
+    """Return whether a value is an error that begins with the name of the setting."""
+    app = Celery("conf", set_as_current=False)
+    app.conf[name] = value
+    with pytest.raises(ImproperlyConfigured, match=rf"^{name}\b"):
+        conf.get(name, app)
+    return True
+
+
+@pytest.mark.parametrize("name", SECONDS)
+def test_seconds_are_a_number_or_a_timedelta(name: str) -> None:
+    assert accepted(name, timedelta(minutes=2)) == 120
+    assert accepted(name, 5) == 5
+    assert accepted(name, 0.5) == 0.5
+    assert accepted(name, 0) == 0
+    for value in (None, "5", True, -1, 1e300, float("nan"), timedelta(-1)):
+        assert refused(name, value)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_count_is_a_positive_whole_number(name: str) -> None:
+    assert accepted(name, 1) == 1
+    assert accepted(name, 10**9) == 10**9
+    for value in (None, "5", True, 0, -1, 1.5, [5]):
+        assert refused(name, value)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_names_are_a_collection_of_texts(name: str) -> None:
+    assert accepted(name, ["pin", "tan"]) == ("pin", "tan")
+    assert accepted(name, ("pin",)) == ("pin",)
+    assert set(accepted(name, {"pin", "tan"})) == {"pin", "tan"}
+    assert accepted(name, []) == ()
+    for value in (None, "pin", ["pin", 5], [""], {"pin": "tan"}, 5):
+        assert refused(name, value)
+
+
+def upper(text: str) -> str:
+    """Mask nothing."""
+    return text.upper()
+
+
+def test_mask_is_a_callable_or_where_to_find_one() -> None:
+    assert accepted("monitor_mask", None) is None
+    assert accepted("monitor_mask", upper) is upper
+    assert accepted("monitor_mask", f"{__name__}.upper") is upper
+    for value in (
+        *("upper", "nowhere.upper", f"{__name__}.lower", f"{__name__}.NAMES"),
+        *("", 5, ["a.b"]),
+    ):
+        assert refused("monitor_mask", value)
+
+
+def test_durable_queue_is_a_name_that_a_broker_takes() -> None:
+    name = "monitor_durable_queue"
+    assert accepted(name, None) is None
+    assert accepted(name, "monitor") == "monitor"
+    assert accepted(name, "é" * 127) == "é" * 127
+    for value in ("", "é" * 128, 5, True, ["monitor"]):
+        assert refused(name, value)
+
+
+def test_durable_queue_is_classic_or_quorum() -> None:
+    name = "monitor_durable_queue_type"
+    assert accepted(name, "classic") == "classic"
+    assert accepted(name, "quorum") == "quorum"
+    for value in (None, "", "stream", True, 5):
+        assert refused(name, value)
+
+
+def test_every_setting_is_of_a_kind() -> None:
+    kinds = [*DURATIONS, *SECONDS, *COUNTS, *LISTS]
+    others = [
+        "monitor_mask",
+        "monitor_durable_queue",
+        "monitor_durable_queue_type",
+    ]
+    assert sorted([*kinds, *others]) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("old", OLDER)
@@ -93,34 +212,34 @@ def test_older_name_is_read_with_a_warning(
     app.conf[old] = value
     for configured in (app, django_app(**{f"celery_{old}": value})):
         with pytest.warns(DeprecationWarning, match=f"{old}.*{new}"):
-            assert conf.expires(new, configured) == expected
+            assert conf.get(new, configured) == expected
 
 
 @pytest.mark.parametrize("old", OLDER)
 def test_documented_name_wins_without_a_warning(app: Celery, old: str) -> None:
     new = conf.DEPRECATED[old]
     app.conf.update({old: 1, new: None})
-    assert conf.expires(new, app) is None
-    assert conf.expires(
-        new, django_app(**{f"celery_{old}": 1, f"celery_{new}": 2})
-    ) == (timedelta(seconds=2))
+    assert conf.get(new, app) is None
+    assert conf.get(new, django_app(**{f"celery_{old}": 1, f"celery_{new}": 2})) == (
+        timedelta(seconds=2)
+    )
 
 
 def test_setting_that_is_not_asked_for_does_not_warn(app: Celery) -> None:
     app.conf.monitors_expire_success = 1
-    assert conf.expires("monitor_task_error_expires", app) == timedelta(days=3)
+    assert conf.get("monitor_task_error_expires", app) == timedelta(days=3)
 
 
 def test_settings_are_read_when_they_are_needed(app: Celery) -> None:
     name = "monitor_task_error_expires"
-    assert conf.expires(name, app) == timedelta(days=3)
+    assert conf.get(name, app) == timedelta(days=3)
     app.conf[name] = 60
-    assert conf.expires(name, app) == timedelta(minutes=1)
+    assert conf.get(name, app) == timedelta(minutes=1)
 
 
 def test_without_an_app_the_projects_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tests_app.conf, "monitor_task_error_expires", 60)
-    assert conf.expires("monitor_task_error_expires") == timedelta(minutes=1)
+    assert conf.get("monitor_task_error_expires") == timedelta(minutes=1)
 
 
 # Names
@@ -150,7 +269,7 @@ def test_names_that_are_read_are_known(app: Celery) -> None:
         ("monitor_tasks_error_expires", "monitor_task_error_expires"),
         ("monitor_pending_expires", "monitor_task_pending_expires"),
         ("monitors_task_pending_expire", "monitor_task_pending_expires"),
-        ("monitor_x", None),
+        ("monitor_0123456789", None),
     ],
 )
 def test_unknown_name_and_the_nearest(app: Celery, name: str, near: str | None) -> None:
@@ -171,7 +290,7 @@ def test_known_name_without_the_namespace_is_pointed_at() -> None:
     assert list(conf.unknown_names(app)) == [
         ("MONITOR_TASK_ERROR_EXPIRES", "monitor_task_error_expires")
     ]
-    assert conf.expires("monitor_task_error_expires", app) == timedelta(days=3)
+    assert conf.get("monitor_task_error_expires", app) == timedelta(days=3)
 
 
 # The app
@@ -225,7 +344,7 @@ def test_without_any_app_it_is_celerys_fallback(
     app = conf.get_app()
     assert app.main == "default"
     assert conf.is_fallback(app)
-    assert conf.expires("monitor_task_success_expires") == timedelta(days=1)
+    assert conf.get("monitor_task_success_expires") == timedelta(days=1)
 
 
 @pytest.mark.usefixtures("no_app")
