@@ -7,32 +7,24 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import django
-from celery import states
-from celery.events.snapshot import Polaroid
 from celery.utils.log import get_logger
-from django.db import connections, router
+from django.db import connections
 
 from . import conf, frozen
 from .counters import Counters, Reporter
-from .observation import Observer, from_task
+from .observation import Observer
 from .outbox import Batch, Outbox
 from .receiver import Receiver
+from .retention import Retention, task_expiry
+from .rows import RowByRow
 from .sanitize import Sanitizer
 from .saver import UNUSABLE, Saver
-from .utils import exact_microseconds, fromtimestamp
-
-if TYPE_CHECKING:
-    from celery.events.state import Task, Worker
-
-    from . import models
-
-_R = TypeVar("_R")
 
 logger = get_logger(__name__)
 
@@ -54,16 +46,8 @@ DEFAULT_HANDLERS = {
     signal.SIGTERM: signal.SIG_DFL,
 }
 
-#: What a subclass may override to see every row on its way.
-OVERRIDES = (
-    *("on_shutter", "handle_worker", "handle_task", "update_task", "get_heartbeat"),
-)
-
-#: What a worker's events say about it, by the names of Celery and of the columns.
-WORKER_FIELDS = (
-    *("pid", "freq", "active", "processed", "loadavg"),
-    *("sw_ident", "sw_ver", "sw_sys"),
-)
+#: Seconds that a cleanup may take in one go, with a shot after it.
+MAX_CLEANUP = 1.0
 
 
 def close_old_connections() -> None:
@@ -74,7 +58,7 @@ def close_old_connections() -> None:
             connection.close_if_unusable_or_obsolete()
 
 
-class Camera(Polaroid):
+class Camera(RowByRow):
     """Save a snapshot of every worker and task that changed, each time it is due.
 
     Override ``handle_task``, ``handle_worker`` or ``update_task`` to change what is
@@ -87,7 +71,10 @@ class Camera(Polaroid):
     maxrate: Any
     _tref: Any
     _ctref: Any
-    _first_cleanup: Any = None
+    _next_cleanup: Any = None
+    #: Seconds that a cleanup may take; None: as long as there is something to do.
+    _cleanup_seconds: float | None = None
+    _cleaned = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -108,10 +95,6 @@ class Camera(Polaroid):
         self._next_try = 0.0
         self._backoff = 0.0
         self._ends = False
-        #: What a subclass is about to see, when it is handed a State.
-        self._observed: dict[str, dict[str, Any]] = {}
-        self._shooting = False
-        self._left: dict[str, Worker] = {}
         self._watch()
 
     def _watch(self) -> None:
@@ -120,7 +103,7 @@ class Camera(Polaroid):
         receiver = type("CameraReceiver", (Receiver,), attributes)
         self.app.events.receiver_cls = receiver
         self.app.events.__dict__.pop("Receiver", None)
-        if any(getattr(type(self), n) is not getattr(Camera, n) for n in OVERRIDES):
+        if self.is_overridden():
             self.state.event_callback = self._on_event
             self.state.on_node_leave = self.on_node_leave
         else:
@@ -148,20 +131,6 @@ class Camera(Polaroid):
         self.outbox.see_worker(hostname, seen)
 
     @property
-    def TaskState(self) -> type[models.TaskState]:  # noqa: N802 -- the name of 1.1.2
-        """The model that tasks are saved in."""
-        from .models import TaskState
-
-        return TaskState
-
-    @property
-    def WorkerState(self) -> type[models.WorkerState]:  # noqa: N802
-        """The model that workers are saved in."""
-        from .models import WorkerState
-
-        return WorkerState
-
-    @property
     def expire_task_states(
         self,
     ) -> tuple[tuple[frozenset[str], timedelta | None], ...]:
@@ -169,13 +138,7 @@ class Camera(Polaroid):
 
         The last set has PENDING, with which every custom state expires.
         """
-        pending = states.UNREADY_STATES - states.EXCEPTION_STATES
-        names = {
-            "monitor_task_success_expires": frozenset({states.SUCCESS}),
-            "monitor_task_error_expires": states.EXCEPTION_STATES,
-            "monitor_task_pending_expires": pending,
-        }
-        return tuple((names[s], conf.get(s, self.app)) for s in names)
+        return task_expiry(self.app)
 
     # Starting and stopping
 
@@ -195,7 +158,7 @@ class Camera(Polaroid):
                 if signal.getsignal(signum) is default:
                     signal.signal(signum, self._on_signal)
         super().install()
-        self._first_cleanup = self.timer.call_after(FIRST_CLEANUP, self.cleanup)
+        self._next_cleanup = self.timer.call_after(FIRST_CLEANUP, self.cleanup)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if Receiver.consuming is not None:
@@ -214,7 +177,7 @@ class Camera(Polaroid):
         Raises SystemExit with a code other than 0 when something is left unsaved
         after ``monitor_flush_timeout`` seconds.
         """
-        for entry in (self._tref, self._ctref, self._first_cleanup):
+        for entry in (self._tref, self._ctref, self._next_cleanup):
             if entry is not None:
                 entry.cancel()
         self.maxrate = None
@@ -231,6 +194,8 @@ class Camera(Polaroid):
         finally:
             limit.cancel()
         self._reporter.stop()
+        if Receiver.consuming is not None:
+            Receiver.consuming.close()
         if self.outbox:
             logger.critical("The camera ends, %d tasks are not saved", len(self.outbox))
             raise SystemExit(1)
@@ -281,15 +246,14 @@ class Camera(Polaroid):
         self._reporter.report(last_shot=began, last_commit=committed)
 
     def _save_batch(self, batch: Batch) -> None:
-        if self.state.event_callback != self._on_event:
-            self._saver.save(batch, last=self._ends)
-        else:
-            self._observed = {**batch.finished, **batch.unfinished}
+        if self.is_overridden():
             state = frozen.freeze(self.state, batch)
             if self.clear_after:
                 frozen.clear(self.state)
-            self.on_shutter(state)
+            self.hand_over(state, {**batch.finished, **batch.unfinished})
             batch.clear()
+        else:
+            self._saver.save(batch, last=self._ends)
         self._next_try = self._backoff = 0.0
 
     def _put_off(self, error: Exception) -> None:
@@ -300,116 +264,29 @@ class Camera(Polaroid):
         jitter = random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
         self._next_try = time.monotonic() + self._backoff * jitter
 
-    def on_node_leave(self, worker: Worker) -> None:
-        """Keep a worker that went offline, since the State forgets it."""
-        self._left[worker.hostname] = worker
-
-    def on_shutter(self, state: Any) -> None:
-        """Save every worker and task of ``state``, a celery.events.state.State.
-
-        A value that the database refuses costs its own row alone. Raises
-        InterfaceError or OperationalError when the database cannot be used.
-        """
-        self._shooting = True
-        try:
-            for left in list(self._left.items()):
-                self._save(self.handle_worker, left)
-            self._left.clear()
-            workers = {
-                hostname: self._save(self.handle_worker, (hostname, worker))
-                for hostname, worker in list(state.workers.items())
-            }
-            for uuid, task in list(state.itertasks()):
-                worker = workers.get(getattr(task.worker, "hostname", None))
-                self._save(self.handle_task, (uuid, task), worker)
-        finally:
-            self._shooting = False
-
-    def _save(self, handle: Callable[..., _R], item: Any, *args: Any) -> _R | None:
-        try:
-            return handle(item, *args)
-        except UNUSABLE:
-            raise
-        except Exception:
-            self.counters.quarantined += 1
-            logger.exception("Cannot save %.255r", item[0])
-            return None
-
-    # Saving one worker or task
-
-    def get_heartbeat(self, worker: Worker) -> datetime | None:
-        """Return when ``worker`` was last heard of; None: it is offline.
-
-        The datetime is aware exactly if ``USE_TZ`` is on.
-        """
-        if not worker.heartbeats:
-            return None
-        # Some of them are times of the worker's own clock, which may be ahead.
-        return fromtimestamp(min(worker.heartbeats[-1], time.time()))
-
-    def handle_worker(self, hostname_worker: tuple[str, Worker]) -> models.WorkerState:
-        """Save a worker, given with its hostname; return its row."""
-        hostname, worker = hostname_worker
-        heartbeat = self.get_heartbeat(worker)
-        columns: dict[str, Any] = {
-            "update_freq": self.worker_update_freq + self._interval
-        }
-        if heartbeat is None:
-            offline = getattr(worker, "local_received", None) or time.time()
-            columns["offline_at"] = fromtimestamp(offline)
-            columns["offline_at_us"] = round(offline * 1_000_000)
-        else:
-            exact = round(min(worker.heartbeats[-1], time.time()) * 1_000_000)
-            columns["last_heartbeat_us"] = exact_microseconds(heartbeat, exact)
-        # A worker known from its tasks alone has Celery's defaults, not its own.
-        if worker.pid is not None:
-            columns.update((name, getattr(worker, name)) for name in WORKER_FIELDS)
-        return self.WorkerState.objects.update_heartbeat(
-            hostname, heartbeat, self.worker_update_freq, columns
-        )
-
-    def handle_task(
-        self,
-        uuid_task: tuple[str, Task],
-        worker: models.WorkerState | None = None,
-    ) -> models.TaskState | None:
-        """Save a task, given with its id, and its worker unless that is given.
-
-        Returns the row; None for a task without a name that has no row, except
-        in a snapshot: there the name is saved when it is learnt.
-        """
-        uuid, task = uuid_task
-        if worker is None and task.worker is not None:
-            worker = self._save(self.handle_worker, (task.worker.hostname, task.worker))
-        columns = self._observed.get(uuid) or from_task(self._observer, task)
-        columns = {**columns, "worker": worker}
-        return self.update_task(columns.pop("state"), uuid, columns)
-
-    def update_task(
-        self, state: str, task_id: str, defaults: Mapping[str, Any] | None = None
-    ) -> models.TaskState | None:
-        """Merge ``defaults``, columns of a task, into its row; return the row.
-
-        Returns None where ``handle_task`` does.
-        """
-        tasks = self.TaskState.objects
-        named = bool(defaults and defaults.get("name"))
-        if not (named or self._shooting):
-            using = router.db_for_write(self.TaskState)
-            if not tasks.using(using).filter(task_id=task_id).exists():
-                return None
-        return tasks.update_state(state, task_id, defaults)
-
     # Cleaning up
 
     def cleanup(self) -> None:
-        """Purge what has expired."""
+        """Delete for a while what has expired, and go on later where more is left."""
         close_old_connections()
-        super().cleanup()
+        self._cleanup_seconds = min(MAX_CLEANUP, self.freq / 2)
+        self._cleaned = True
+        try:
+            super().cleanup()
+        except UNUSABLE as error:
+            logger.warning("The database cannot be used, cleanup waits: %s", error)
+        finally:
+            self._cleanup_seconds = None
+        if not self._cleaned and not self._ends:
+            self._next_cleanup = self.timer.call_after(self.freq / 2, self.cleanup)
 
     def on_cleanup(self) -> int:  # type: ignore[override]
-        """Mark and delete the tasks that have expired; return how many are deleted."""
-        tasks = self.TaskState.objects
-        for names, expires in self.expire_task_states:
-            tasks.expire_by_states(names, expires)
-        return tasks.purge()
+        """Delete what has expired; return how many tasks that were.
+
+        In the thread of the timer it ends after a while, for the next shot.
+        """
+        worker_expires = conf.get("monitor_worker_expires", self.app)
+        retention = Retention(self.expire_task_states, worker_expires)
+        purged = retention.run(self._cleanup_seconds, stop=lambda: self._ends)
+        self._cleaned = purged.done
+        return purged.tasks
