@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import models
-from django.db.models import Case, F, OuterRef, Subquery, Value, When
+from django.db.models import Case, F, OuterRef, Subquery, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -21,25 +22,16 @@ class CameraStateQuerySet(models.QuerySet["CameraState"]):
     def with_previous_end(self) -> CameraStateQuerySet:
         """Return the runs with ``previous_end``, after which nobody was watching.
 
-        It is the latest end of all runs that began earlier, None for the first run.
-        One later than ``started_at`` means that another camera was watching.
+        It is the latest end of all runs that began earlier: None for the first run,
+        and while one of them may still be watching. One later than ``started_at``
+        means that another camera was watching.
         """
-        now = timezone.now()
-        # One that is between two shots has not ended with the first of them.
-        may_watch = When(
-            stopped_at=None,
-            last_shot__gt=now - timedelta(seconds=MAX_SILENCE),
-            then=Value(now, models.DateTimeField()),
-        )
+        # A camera that is between two shots has not ended with the first of them.
+        silent = timezone.now() - timedelta(seconds=MAX_SILENCE)
+        last_seen = Case(When(last_shot__lte=silent, then="last_shot"))
         earlier = CameraState.objects.filter(started_at__lt=OuterRef("started_at"))
-        ends = earlier.annotate(
-            end=Case(
-                may_watch,
-                When(stopped_at=None, then="last_shot"),
-                default=F("stopped_at"),
-            )
-        )
-        latest = ends.order_by("-end").values("end")[:1]
+        ends = earlier.annotate(end=Coalesce("stopped_at", last_seen))
+        latest = ends.order_by(F("end").desc(nulls_first=True)).values("end")[:1]
         return self.annotate(previous_end=Subquery(latest))
 
 
@@ -139,8 +131,12 @@ class CameraState(models.Model):
     def is_watching(self) -> bool:
         """Return whether the camera runs, as far as its last shot tells.
 
-        It was not stopped, and not silent for three shots and 30 seconds.
+        It was not stopped, and was not silent for three times its interval, 30
+        seconds at least.
         """
-        silence = abs(timezone.now() - self.last_shot)
+        silence = timezone.now() - self.last_shot
+        if timezone.is_naive(self.last_shot):
+            # In the hour that daylight saving repeats, an hour ago is in the future.
+            silence = abs(silence)
         limit = timedelta(seconds=max(MISSED_SHOTS * self.freq, MAX_SILENCE))
         return self.stopped_at is None and silence < limit

@@ -33,7 +33,7 @@ def duration(start: datetime, end: datetime) -> str:
     total = (end - start).total_seconds()
     if total < 60:
         return gettext("%(number)s s") % {"number": max(0, round(total))}
-    return timesince(start, end, depth=1)
+    return timesince(start, end)
 
 
 @admin.display(description=_("state"))
@@ -79,9 +79,8 @@ class CameraMonitor(ModelMonitor):
     list_display = (
         camera_state,
         "hostname",
-        "pid",
-        "version",
         STARTED,
+        gap,
         SHOT,
         COMMIT,
         LAG,
@@ -90,7 +89,8 @@ class CameraMonitor(ModelMonitor):
         "dropped",
         "quarantined",
         "poison",
-        gap,
+        "pid",
+        "version",
     )
     list_display_links = ("hostname",)
     search_fields = ("hostname",)
@@ -106,10 +106,6 @@ class CameraMonitor(ModelMonitor):
             {"fields": ("dropped", "quarantined", "reconnects")},
         ),
     )
-
-    def describe(self, row: CameraState) -> tuple[str, str]:
-        """Return the state and where the camera runs."""
-        return camera_state(row), str(row)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CameraState]:
         """Return the runs, each with the end of those before it."""

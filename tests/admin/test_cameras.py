@@ -224,6 +224,12 @@ def test_every_order_of_the_list_works(viewer: Client) -> None:
         assert viewer.get(CAMERAS, {"o": f"-{column}"}).status_code == 200
 
 
+def test_the_page_to_confirm_a_deletion_names_the_camera(superuser: Client) -> None:
+    camera = CameraStateFactory.create(hostname="web1", pid=42)
+    page = post_action(superuser, CAMERAS, "delete_selected", camera)
+    assert "web1 (42)" in page.content.decode()
+
+
 def test_the_list_in_another_language(viewer: Client) -> None:
     CameraStateFactory.create(started_at=ago(hours=2))
     viewer.defaults["HTTP_ACCEPT_LANGUAGE"] = "de"
