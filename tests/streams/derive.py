@@ -34,6 +34,11 @@ def read(name: str) -> dict[str, Any]:
     return stream
 
 
+def names() -> list[str]:
+    """Return the names of all streams."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
 def shift(hosts: str, seconds: float) -> Change:
     """Return what moves the clock of the hosts whose names begin with ``hosts``.
 
@@ -119,19 +124,24 @@ def with_row(stream: dict[str, Any]) -> dict[str, Any]:
     return {**stream, "row": row}
 
 
+def derived(name: str) -> dict[str, Any]:
+    """Return a derived stream, as it follows from the recorded one."""
+    source, change, about = DERIVED[name]
+    stream = read(source)
+    changed = {
+        "about": f"{stream['about']} {about}",
+        "recorded with": f"{stream['recorded with']}; derived from {source}",
+        "events": change(stream["events"]),
+    }
+    return with_row({**stream, **changed})
+
+
 def derive() -> None:
     """Write the derived streams, and the rows of all of them."""
-    for name, (source, change, about) in DERIVED.items():
-        stream = read(source)
-        recorded = stream["recorded with"]
-        derived = {
-            "about": f"{stream['about']} {about}",
-            "recorded with": f"{recorded}; derived from {source}",
-            "events": change(stream["events"]),
-        }
-        write(name, {**stream, **derived})
-    for path in FOLDER.glob("*.json"):
-        write(path.stem, with_row(read(path.stem)))
+    for name in DERIVED:
+        write(name, derived(name))
+    for name in names():
+        write(name, with_row(read(name)))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def expected_row(
         "runtime": last.get("runtime"),
         "tstamp_us": microseconds(last),
         "finished_at": microseconds(last),
-        "attempts": [microseconds(event) for event in of_type(events, "task-retried")],
+        "attempts": sorted(map(microseconds, of_type(events, "task-retried"))),
     }
     for type_, choose in (("sent", min), ("received", max), ("started", max)):
         times = [microseconds(event) for event in of_type(events, f"task-{type_}")]
@@ -73,7 +73,7 @@ def expected_worker(events: list[Event]) -> dict[str, Any]:
         "last_heartbeat_us": microseconds(beats[-1]),
         "offline_at_us": microseconds(offline[-1]) if offline else None,
         **{
-            key: beats[-1][key]
+            key: events[-1][key]
             for key in (
                 *("pid", "freq", "active", "processed", "loadavg"),
                 *("sw_ident", "sw_ver", "sw_sys"),
