@@ -343,11 +343,11 @@ def test_task_through_two_cameras_and_the_database(name: str, settings: Any) -> 
         watch(name)
     differ = {"id", "task_id", "root_id", "updated_at"}
     uuid = f"{STREAMS[name]['events'][0]['uuid']}-0"
-    first = TaskState.objects.values().get(task_id=uuid)
+    first: Columns = {**TaskState.objects.values().get(task_id=uuid)}
     others = TaskState.objects.exclude(task_id=uuid).values()
     assert len(others) == ORDERS - 1
     for row in others:
-        assert row | dict.fromkeys(differ) == first | dict.fromkeys(differ)
+        assert {**row} | dict.fromkeys(differ) == first | dict.fromkeys(differ)
         assert row["root_id"] in {row["task_id"], None}
     expected = {**STREAMS[name]["row"], **stored_times(name)}
     if name == "clocks_go_back" and not settings.USE_TZ:
@@ -370,7 +370,7 @@ def test_times_of_phases_in_the_hour_that_is_repeated(settings: Any) -> None:
         one = camera()
         feed(STREAMS[name]["events"], one.state)
         one.capture()
-    row = TaskState.objects.values().get()
+    row: Columns = {**TaskState.objects.values().get()}
     expected = stored_times(name)
     says(row, {column: expected[column] for column in PHASE_TIMES})
 
@@ -382,9 +382,9 @@ def test_worker_through_two_cameras_and_the_database(name: str) -> None:
     with time_machine.travel(after(name), tick=False):
         watch(name)
     differ = {"id", "hostname", "last_update"}
-    first = WorkerState.objects.values().get(hostname="one@host-0")
+    first: Columns = {**WorkerState.objects.values().get(hostname="one@host-0")}
     others = WorkerState.objects.exclude(hostname="one@host-0").values()
     assert len(others) == ORDERS - 1
     for row in others:
-        assert row | dict.fromkeys(differ) == first | dict.fromkeys(differ)
+        assert {**row} | dict.fromkeys(differ) == first | dict.fromkeys(differ)
     says(first, {**STREAMS[name]["row"], "hostname": "one@host-0"})
