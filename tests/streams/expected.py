@@ -22,7 +22,8 @@ def microseconds(event: Event) -> int:
 
     No event happened later than it arrived.
     """
-    return round(min(event["timestamp"], event["local_received"]) * 1_000_000)
+    seconds: float = min(event["timestamp"], event["local_received"])
+    return round(seconds * 1_000_000)
 
 
 def of_type(events: list[Event], type_: str) -> list[Event]:

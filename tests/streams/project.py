@@ -18,6 +18,11 @@ app.conf.update(
 )
 
 
+def came_back(task: Task[Any, Any]) -> bool:
+    """Return whether the broker has delivered the message before."""
+    return bool((task.request.delivery_info or {}).get("redelivered"))
+
+
 @app.task(name="proj.add")
 def add(x: int, y: int) -> int:
     """Succeed."""
@@ -51,7 +56,7 @@ def wander(self: Task[Any, Any], queues: list[str]) -> str:
 @app.task(name="proj.reject", bind=True, acks_late=True)
 def reject(self: Task[Any, Any], requeue: bool) -> str:
     """Reject the message; succeed where it comes back."""
-    if self.request.delivery_info["redelivered"]:
+    if came_back(self):
         return "taken"
     raise Reject("not now", requeue=requeue)
 
@@ -59,7 +64,7 @@ def reject(self: Task[Any, Any], requeue: bool) -> str:
 @app.task(name="proj.survive", bind=True, acks_late=True)
 def survive(self: Task[Any, Any]) -> str:
     """Wait to be killed; succeed where the message comes back."""
-    if not self.request.delivery_info["redelivered"]:
+    if not came_back(self):
         time.sleep(600)
     return "survived"
 

@@ -376,7 +376,7 @@ def second_copy_expires(broker: Broker) -> list[Event]:
     with broker.worker("one@host", "one"), broker.worker("two@host", "two"):
         task_id = broker.send("add", 2, 2, queue="one")
         broker.saw(task_id, "task-succeeded")
-        again = {"task_id": task_id, "countdown": 2, "expires": 1}
+        again: dict[str, Any] = {"task_id": task_id, "countdown": 2, "expires": 1}
         broker.send("add", 2, 2, queue="two", **again)
         return broker.stream(task_id, "task-revoked")
 
