@@ -1,0 +1,257 @@
+"""Retention: rows whose time is over are deleted, a few at a time."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celery import states
+from django.db import models, router
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+
+from . import conf
+from .deletion import Batch, Deleter
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from .managers import TaskStateQuerySet, WorkerStateQuerySet
+
+    #: Sets of states and how long their rows are kept; None is for ever.
+    Expiry = Iterable[tuple[Collection[str], timedelta | float | None]]
+
+KNOWN_STATES = states.ALL_STATES | {states.REJECTED}
+
+#: What tells whether a task has expired.
+TASK_COLUMNS = ("state", "tstamp", "eta", "hidden")
+
+
+class Purged(NamedTuple):
+    """What a run has deleted, and whether it came to its end."""
+
+    tasks: int
+    workers: int
+    done: bool
+
+
+def task_expiry(
+    app: Celery | None = None,
+) -> tuple[tuple[frozenset[str], timedelta | None], ...]:
+    """Return sets of states and how long their rows are kept; None is for ever.
+
+    The last set has PENDING, with which every custom state expires. ``app`` is the
+    Celery app to read, the project's by default. Raises ImproperlyConfigured when
+    a setting cannot be used.
+    """
+    pending = states.UNREADY_STATES - states.EXCEPTION_STATES
+    names = {
+        "monitor_task_success_expires": frozenset({states.SUCCESS}),
+        "monitor_task_error_expires": frozenset(states.EXCEPTION_STATES),
+        "monitor_task_pending_expires": frozenset(pending),
+    }
+    return tuple((names[name], conf.get(name, app)) for name in names)
+
+
+class Retention:
+    """Deletes tasks that have expired and workers that are long gone.
+
+    Each batch is a short transaction of its own. Rows that another writer has
+    locked are left to the next run where the database can tell, and a row that was
+    written since it was found is left to it too.
+    """
+
+    def __init__(
+        self,
+        expire_task_states: Expiry,
+        worker_expires: timedelta | float | None = None,
+        using: str | None = None,
+    ) -> None:
+        """Delete by these sets of states and how long each is kept.
+
+        ``worker_expires`` is how long a worker stays that no task refers to; None
+        is for ever. Both are a timedelta or seconds. ``using`` is the alias of the
+        database, the router's by default.
+        """
+        from .models import TaskState, WorkerState
+
+        self.using = using or router.db_for_write(TaskState)
+        self._task_model, self._worker_model = TaskState, WorkerState
+        self._expiry = tuple(expire_task_states)
+        if isinstance(worker_expires, (int, float)):
+            worker_expires = timedelta(seconds=worker_expires)
+        self._worker_expires = worker_expires
+        self._deleter = Deleter(self.using)
+
+    @classmethod
+    def from_settings(
+        cls, app: Celery | None = None, using: str | None = None
+    ) -> Retention:
+        """Return what deletes as the settings of ``app`` say.
+
+        Raises ImproperlyConfigured when one of them cannot be used.
+        """
+        return cls(task_expiry(app), conf.get("monitor_worker_expires", app), using)
+
+    def run(
+        self, seconds: float | None = None, stop: Callable[[], bool] | None = None
+    ) -> Purged:
+        """Delete until nothing is left to delete; return what was deleted.
+
+        No batch is begun once ``seconds`` have passed or ``stop()`` is true, and
+        the run then counts as not done. Raises OperationalError when the database
+        cannot be used; what was deleted until then stays deleted.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        self._deleter.fit(self._tasks.all())
+
+        def over() -> bool:
+            late = deadline is not None and time.monotonic() >= deadline
+            return late or (stop is not None and stop())
+
+        tasks, done = self._run(self._task_batches(), over)
+        workers = 0
+        if done:
+            # Only now: what was just deleted no longer refers to them.
+            workers, done = self._run([self._worker_batches()], over)
+        return Purged(tasks, workers, done)
+
+    def count(self) -> tuple[list[tuple[Collection[str], int]], int, int]:
+        """Count what a run would delete, and delete nothing.
+
+        Returns each set of states that expires with the number of its tasks, the
+        number of tasks that are marked as expired, and the number of workers. The
+        last counts those that no task refers to before the run.
+        """
+        tasks = [
+            (names, self._tasks.active().expired(names, expires).count())
+            for names, expires in self._expiry
+            if expires is not None
+        ]
+        marked = self._tasks.filter(hidden=True).count()
+        gone = 0 if self._worker_expires is None else self._gone_workers().count()
+        return tasks, marked, gone
+
+    # What to delete
+
+    @property
+    def _tasks(self) -> TaskStateQuerySet:
+        return self._task_model.objects.using(self.using)
+
+    @property
+    def _workers(self) -> WorkerStateQuerySet:
+        return self._worker_model.objects.using(self.using)
+
+    def _task_batches(self) -> list[Iterator[Batch]]:
+        expired = [
+            self._expired_batches(names, expires)
+            for names, expires in self._expiry
+            if expires is not None
+        ]
+        return [self._marked_batches(), *expired]
+
+    def _marked_batches(self) -> Iterator[Batch]:
+        """Yield the tasks that are marked as expired, in the order of their keys."""
+        yield from self._by_key(lambda: self._tasks.filter(hidden=True), TASK_COLUMNS)
+
+    def _worker_batches(self) -> Iterator[Batch]:
+        """Yield the workers that are long gone, in the order of their keys."""
+        if self._worker_expires is not None:
+            yield from self._by_key(self._gone_workers)
+
+    def _gone_workers(self) -> models.QuerySet[Any]:
+        """Return the workers that nothing was heard of and no task refers to."""
+        limit = timezone.now() - (self._worker_expires or timedelta(0))
+        tasks = self._tasks.filter(worker=OuterRef("pk"))
+        return self._workers.filter(
+            ~Exists(tasks),
+            Q(last_heartbeat=None) | Q(last_heartbeat__lte=limit),
+            Q(offline_at=None) | Q(offline_at__lte=limit),
+            last_update__lte=limit,
+        )
+
+    def _by_key(
+        self, rows: Callable[[], models.QuerySet[Any]], columns: tuple[str, ...] = ()
+    ) -> Iterator[Batch]:
+        left = rows()
+        while batch := self._find(left.order_by("pk"), columns):
+            yield batch
+            left = rows().filter(pk__gt=max(batch.found))
+
+    def _find(
+        self, ordered: models.QuerySet[Any], columns: tuple[str, ...]
+    ) -> Batch | None:
+        """Return the first of ``ordered``, rows of one model, if there are any."""
+        values = ordered.values_list("pk", *columns)[: self._deleter.size]
+        found = {pk: tuple(said) for pk, *said in values}
+        return Batch(ordered, columns, found) if found else None
+
+    def _expired_batches(
+        self, names: Collection[str], expires: timedelta | float
+    ) -> Iterator[Batch]:
+        """Yield the tasks of a set that have expired, the oldest of a state first."""
+        for state in self._states(names):
+
+            def rows(state: str = state) -> models.QuerySet[Any]:
+                return self._tasks.expired(names, expires).filter(state=state)
+
+            yield from self._by_time(rows)
+
+    def _by_time(self, rows: Callable[[], models.QuerySet[Any]]) -> Iterator[Batch]:
+        """Yield tasks of one state, the oldest first, and none of them twice.
+
+        By state and by time alone, which is the order of an index: a database that
+        knows little about the table would sort what is left for each batch if it
+        were to break ties, and read the rows of other states that are kept.
+        """
+        left = rows()
+        while True:
+            size = self._deleter.size
+            batch = self._find(left.order_by("tstamp"), TASK_COLUMNS)
+            if batch is None:
+                return
+            if len(batch.found) < size:
+                yield batch
+                return
+            # More may have the time of the last one: they all come with the next.
+            last = max(said[1] for said in batch.found.values())
+            earlier = {pk: s for pk, s in batch.found.items() if s[1] < last}
+            if earlier:
+                yield batch._replace(found=earlier)
+                left = rows().filter(tstamp__gte=last)
+            else:
+                same = partial(rows().filter, tstamp=last)
+                yield from self._by_key(same, TASK_COLUMNS)
+                left = rows().filter(tstamp__gt=last)
+
+    def _states(self, names: Collection[str]) -> Iterator[str]:
+        """Yield the states of a set, with PENDING the custom ones that there are."""
+        yield from sorted(names)
+        if states.PENDING not in names:
+            return
+        rows = self._tasks.order_by("state").values_list("state", flat=True)
+        # One look into the index for each state; DISTINCT would read all of it.
+        state = rows.first()
+        while state is not None:
+            if state not in KNOWN_STATES:
+                yield state
+            state = rows.filter(state__gt=state).first()
+
+    def _run(
+        self, sources: Iterable[Iterator[Batch]], over: Callable[[], bool]
+    ) -> tuple[int, bool]:
+        """Delete from each source in turn; return how many, and whether all."""
+        left, deleted = deque(sources), 0
+        while left:
+            if over():
+                return deleted, False
+            source = left.popleft()
+            if (batch := next(source, None)) is None:
+                continue
+            left.append(source)
+            deleted += self._deleter.delete(batch)
+        return deleted, True
