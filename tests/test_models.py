@@ -184,12 +184,11 @@ def test_worker_without_a_heartbeat_is_not_alive() -> None:
 
 
 def save(*events: dict[str, Any]) -> None:
-    """Save a shot of a State that has seen ``events``."""
-    state = State()
-    camera = Camera(state, freq=2.0)
-    feed(events, state)
+    """Save what a camera sees of ``events``."""
+    camera = Camera(State(), freq=2.0)
+    feed(events, camera.state)
     with time_machine.travel(events[-1]["local_received"], tick=False):
-        camera.on_shutter(state)
+        camera.capture()
 
 
 def alive(seconds_since_epoch: float) -> bool:
@@ -221,7 +220,8 @@ def test_lifetime_covers_the_time_between_two_writes(
 
 @pytest.mark.django_db
 def test_lifetime_covers_shots_that_a_maximum_rate_puts_off() -> None:
-    camera = Camera(feed([worker_event(freq=2.0)]), freq=2.0, maxrate="6/m")
+    camera = Camera(State(), freq=2.0, maxrate="6/m")
+    feed([worker_event(freq=2.0)], camera.state)
     with time_machine.travel(NOW, tick=False):
         camera.capture()
     assert alive(NOW + 60 + 10 + 3)
