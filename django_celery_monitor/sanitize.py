@@ -68,6 +68,8 @@ _RUN_ENDS = re.compile(r"\s|['\"](?=[\s,:;)\]}]|\Z)")
 # A hostile text of keys in keys could be read over and over: beyond so many times
 # its length everything from the value at hand on is masked.
 _MAX_READS = 8
+# How often a text is masked until that changes nothing; two is the rule.
+_MAX_ROUNDS = 5
 
 
 class Sanitizer:
@@ -191,12 +193,15 @@ class Sanitizer:
         """Return ``text`` with the values of its secret keys masked."""
         # The sign of a cut is no part of a value that was cut off.
         body = text.removesuffix(CUT_END)
-        parts: list[str] = []
-        done = 0
-        for value in _secrets(body, self._keys):
-            parts += (body[done : value.start], value.opening, MASK, value.closing)
-            done = value.end
-        return "".join((*parts, body[done:], text[len(body) :]))
+        sign = text[len(body) :]
+        # A mask may make a key of what was none: what is stored has to be the same
+        # when it is masked again. Every round masks more, so the last one is near.
+        for _ in range(_MAX_ROUNDS):
+            masked = _replace(body, _secrets(body, self._keys))
+            if masked == body:
+                break
+            body = masked
+        return body + sign
 
     def _cut(self, text: str, keep: Literal["start", "end"]) -> str:
         """Return as much of ``text`` as is kept, with the sign of a cut."""
@@ -278,6 +283,16 @@ def _secrets(text: str, keys: re.Pattern[str]) -> list[_Value]:
             values.append(value)
             done = value.end
     return values
+
+
+def _replace(text: str, values: list[_Value]) -> str:
+    """Return ``text`` with the mask in place of ``values``."""
+    parts: list[str] = []
+    done = 0
+    for value in values:
+        parts += (text[done : value.start], value.opening, MASK, value.closing)
+        done = value.end
+    return "".join((*parts, text[done:]))
 
 
 def _find_value(text: str, found: re.Match[str]) -> tuple[int, int, _Style | None]:

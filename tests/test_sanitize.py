@@ -361,6 +361,7 @@ hostile = st.lists(pieces, max_size=30).map("".join)
 
 @given(hostile | st.text(), st.integers(1, 120), st.sampled_from(["start", "end"]))
 @example("token='a' 'b' \"c\" d", 120, "start")
+@example("://password:'", 21, "start")
 @example("password%3D\0': password", 30, "start")
 def test_a_text_is_fit_short_and_made_so_once(text: str, limit: int, keep: Any) -> None:
     fit = sanitizer(limit)
