@@ -23,6 +23,8 @@ OUTCOME = (
     *("state", "tstamp", "tstamp_us", "finished_at", "worker"),
     *("result", "exception", "traceback", "runtime"),
 )
+#: What decides between two outcomes of the same state and time.
+TIE_BREAK = ("result", "traceback", "runtime", "worker", "exception", "finished_at")
 #: What the message of the task says: the newest attempt's, always together.
 CALL = ("name", "args", "kwargs", "eta", "expires")
 #: What the client says of the way of the message: the newest attempt's, together.
@@ -76,32 +78,29 @@ def phase(columns: Columns) -> Phase:
 def rank(columns: Columns) -> tuple[Any, ...]:
     """Return what orders rows and observations: the greater one says the outcome.
 
-    Later phase first, then later time, then Celery's precedence, then the values
-    and the worker, so that no two different outcomes are equal.
+    Later phase first, then later time, then Celery's precedence, which counts
+    downwards, then the name of the state.
     """
-    return (
-        phase(columns),
-        columns["tstamp_us"],
-        # Celery's precedence counts downwards.
-        -states.precedence(columns["state"]),
-        columns["state"],
-        columns.get("result") or "",
-        columns.get("traceback") or "",
-        columns.get("runtime") or 0.0,
-        columns.get("worker") or "",
-    )
+    state = columns["state"]
+    return (phase(columns), columns["tstamp_us"], -states.precedence(state), state)
+
+
+def _wins(one: Columns, other: Columns) -> bool:
+    """Return whether ``one`` says the outcome; no two different ones are equal."""
+    of_one, of_other = rank(one), rank(other)
+    if of_one != of_other:
+        return of_one > of_other
+    return _values(one, TIE_BREAK) >= _values(other, TIE_BREAK)
 
 
 def join_task(one: Columns, other: Columns) -> dict[str, Any]:
     """Return what is known of a task when both observations are."""
-    won, lost = (one, other) if rank(one) >= rank(other) else (other, one)
+    won, lost = (one, other) if _wins(one, other) else (other, one)
     joined = dict(won)
     _take_group(joined, lost, CALL, "retries", "name")
     _take_group(joined, lost, ROUTE, "route_retries", "route_retries")
     for column in LINEAGE:
-        value = lost.get(column)
-        if value is not None and value > (joined.get(column) or ""):
-            joined[column] = value
+        _take(joined, lost, column, max)
     if retries := lost.get("retries"):
         joined["retries"] = max(retries, joined.get("retries") or 0)
     _take(joined, lost, "sent_at", min)
@@ -212,23 +211,15 @@ def join_worker(one: Columns, other: Columns) -> dict[str, Any]:
         ("last_heartbeat", "last_heartbeat_us"),
         ("offline_at", "offline_at_us"),
     ):
-        if (other.get(exact) or 0) > (one.get(exact) or 0):
-            joined.update({time: other[time], exact: other[exact]})
+        if _values(other, (exact,)) > _values(one, (exact,)):
+            joined.update({time: other.get(time), exact: other[exact]})
         elif exact in one:
             joined.update({time: one.get(time), exact: one[exact]})
-    if _about(other) > _about(one):
-        joined.update((column, other.get(column)) for column in ABOUT)
-    elif one.get("told_us") is not None:
-        joined.update((column, one.get(column)) for column in ABOUT)
+    newest = max(one, other, key=lambda worker: _values(worker, ABOUT))
+    if newest.get("told_us") is not None:
+        joined.update((column, newest.get(column)) for column in ABOUT)
     _take(joined, other, "first_seen", min)
     return joined
-
-
-def _about(worker: Columns) -> tuple[Any, ...]:
-    told = worker.get("told_us")
-    if told is None:
-        return (0,)
-    return (told, *(str(worker.get(column)) for column in ABOUT))
 
 
 def merge_worker(stored: Columns, seen: Columns) -> dict[str, Any]:

@@ -169,7 +169,8 @@ class Outbox:
         """Return all that waits; ``done`` or ``give_back`` says what became of it."""
         with self._lock:
             new, left = self._new, self._left
-            self._taken = batch = left or new
+            # One that lost all of its tasks to the bounds is still the one to fill.
+            self._taken = batch = new if left is None else left
             self._left = None
             self._new = Batch(generation=new.generation + 1)
         if left is None:
