@@ -15,6 +15,11 @@ from .utils import to_microseconds
 #: Tasks that are copied while the State waits.
 COPIED_AT_ONCE = 200
 
+#: What of a task refers to the State that it is in.
+RELATIONS = frozenset(
+    {"children", "cluster_state", "parent", "root", "worker", "_serializer_handlers"}
+)
+
 
 def freeze(live: State, batch: Batch) -> State:
     """Return a State with the tasks and workers of ``batch``, which nobody else has.
@@ -22,35 +27,85 @@ def freeze(live: State, batch: Batch) -> State:
     Each is a copy of what ``live`` has, with all that its events told; where
     ``live`` has forgotten it, it is made of what was observed.
     """
-    frozen = State()
-    for hostname in batch.workers:
+    tasks, workers = len(batch), len(batch.workers)
+    # A State forgets what is over its bounds: here that would be lost.
+    frozen = State(
+        max_tasks_in_memory=max(tasks, live.max_tasks_in_memory),
+        max_workers_in_memory=max(tasks + workers, live.max_workers_in_memory),
+    )
+    # A subclass may ask whether there is anything new.
+    frozen.event_count = max(tasks, workers, live.event_count)
+    frozen.task_count = max(tasks, live.task_count)
+    for hostname, about in batch.workers.items():
         with live._mutex:
-            worker = copy(live.workers.data.get(hostname)) or Worker(hostname)
-        worker.heartbeats = list(worker.heartbeats)
-        if not worker.heartbeats:
-            seen = batch.workers[hostname].get("last_heartbeat_us")
-            worker.heartbeats = [] if seen is None else [seen / 1_000_000]
-        frozen.workers[hostname] = worker
+            worker = _copy_worker(live.workers.data.get(hostname))
+        frozen.workers[hostname] = worker or _make_worker(hostname, about)
     observed = iter([*batch.finished.items(), *batch.unfinished.items()])
     while some := list(islice(observed, COPIED_AT_ONCE)):
         with live._mutex:
-            copies = [copy(live.tasks.data.get(task_id)) for task_id, _ in some]
+            copies = [_copy_task(live.tasks.data.get(task_id)) for task_id, _ in some]
         for (task_id, seen), task in zip(some, copies, strict=True):
-            made = task or Task(task_id, cluster_state=frozen, **dict(_fields(seen)))
-            made.cluster_state = frozen
-            hostname = seen.get("worker")
-            made.worker = hostname and frozen.get_or_create_worker(hostname)[0]
-            frozen.tasks[task_id] = made
+            _add(frozen, task or Task(task_id, **dict(_fields(seen))), seen)
+    for task in frozen.tasks.values():
+        parent = frozen.tasks.data.get(task.parent_id)
+        if parent is not None:
+            parent.children.add(task)
     frozen.rebuild_taskheap()
     return frozen
+
+
+def _add(frozen: State, task: Task, seen: dict[str, Any]) -> None:
+    task.cluster_state = frozen
+    hostname = seen.get("worker")
+    task.worker = hostname and frozen.get_or_create_worker(hostname)[0]
+    frozen.tasks[task.uuid] = task
+    if hostname:
+        frozen.tasks_by_worker[hostname].add(task)
+    if task.name:
+        frozen.tasks_by_type[task.name].add(task)
+        frozen._seen_types.add(task.name)
+
+
+def _copy_task(task: Task | None) -> Task | None:
+    """Return a task that has all that its events told, also what no Task declares."""
+    if task is None:
+        return None
+    made = type(task)(task.uuid)
+    told = {name: value for name, value in vars(task).items() if name not in RELATIONS}
+    vars(made).update(told)
+    return made
+
+
+def _copy_worker(worker: Worker | None) -> Worker | None:
+    # Without heartbeats it is known from before, and was not heard of since.
+    if worker is None or not worker.heartbeats:
+        return None
+    made = copy(worker)
+    vars(made).update(vars(worker))
+    made.heartbeats = list(worker.heartbeats)
+    return made
+
+
+def _make_worker(hostname: str, about: dict[str, Any]) -> Worker:
+    heard, offline = about.get("last_heartbeat_us"), about.get("offline_at_us")
+    made = Worker(hostname, heartbeats=[] if heard is None else [heard / 1_000_000])
+    if offline is not None:
+        made.local_received = offline / 1_000_000
+    return made
 
 
 def clear(live: State) -> None:
     """Forget what has ended, and what a State keeps of it for ever."""
     with live._mutex:
         live._clear()
-        for index in (live.tasks_by_type, live.tasks_by_worker):
-            for name in [name for name, tasks in index.items() if not tasks]:
+        # A task that is forgotten may stay in memory, and so in the indexes, until
+        # the next collection of garbage.
+        tasks = live.tasks.values()
+        for index, names in (
+            (live.tasks_by_type, {task.name for task in tasks}),
+            (live.tasks_by_worker, {t.worker.hostname for t in tasks if t.worker}),
+        ):
+            for name in index.keys() - names:
                 del index[name]
         live._seen_types.intersection_update(live.tasks_by_type)
 

@@ -80,10 +80,13 @@ class RowByRow(Polaroid):
         Raises what ``on_shutter`` raises.
         """
         self._observed = observed
+        left = list(self._left)
         try:
             self.on_shutter(state)
         finally:
             self._observed = {}
+        for hostname in left:  # which a subclass may have no use for
+            self._left.pop(hostname, None)
 
     def on_node_leave(self, worker: Worker) -> None:
         """Keep a worker that went offline, since the State forgets it."""
@@ -99,7 +102,7 @@ class RowByRow(Polaroid):
         try:
             for left in list(self._left.items()):
                 self._save(self.handle_worker, left)
-            self._left.clear()
+                self._left.pop(left[0], None)
             workers = {
                 hostname: self._save(self.handle_worker, (hostname, worker))
                 for hostname, worker in list(state.workers.items())
