@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from celery.utils.log import get_logger
 from django.db import IntegrityError, OperationalError, connections, models, transaction
+from django.db.models import F
 from django.db.models.deletion import Collector
 
 logger = get_logger(__name__)
@@ -36,7 +37,9 @@ OTHER_PARAMETERS = 50
 class Batch(NamedTuple):
     """Some rows that were found: what they are part of, and what each was like.
 
-    ``columns`` are the names of the values in ``found``, which has them by key.
+    ``columns`` are the names of the values in ``found``, which has them by key: a
+    row with other values is no longer to be deleted. Where there are none, only a
+    row that is not part of ``rows`` any more is kept; that suits small tables.
     """
 
     rows: models.QuerySet[Any]
@@ -104,16 +107,14 @@ class Deleter:
             self.size = min(self.size * 2, self._largest)
 
     def _transaction(self, batch: Batch) -> int:
-        rows = batch.rows.filter(pk__in=list(batch.found))
+        model = batch.rows.model
+        rows = model._base_manager.using(self.using)
         with transaction.atomic(using=self.using):
-            if connections[self.using].features.has_select_for_update:
-                model = batch.rows.model
-                rows = model._base_manager.using(self.using).filter(
-                    pk__in=self._lock(batch)
-                )
             # One statement; where somebody listens or refers, Django loads the rows,
             # tells the listeners and deletes what depends on them.
-            return rows.delete()[1].get(rows.model._meta.label, 0)
+            deleted = rows.filter(pk__in=self._lock(batch)).delete()[1]
+        number: int = deleted.get(model._meta.label, 0)
+        return number
 
     def _lock(self, batch: Batch) -> list[Any]:
         """Lock the rows that are as they were found and that nobody else has.
@@ -122,13 +123,19 @@ class Deleter:
         found is compared here and not asked for again: next to a condition on an
         indexed column a database may well not look the keys up.
         """
-        rows = batch.rows
-        if batch.columns:
-            rows = rows.model._base_manager.using(self.using)
-        skip = connections[self.using].features.has_select_for_update_skip_locked
+        features = connections[self.using].features
+        model = batch.rows.model
+        rows = model._base_manager.using(self.using)
+        if not features.has_select_for_update:
+            # SQLite has one lock. It waits for it where a transaction begins by
+            # writing, if nothing but what was there; one that has read may not wait.
+            name = model._meta.concrete_fields[1].attname
+            rows.filter(pk=min(batch.found)).update(**{name: F(name)})
+        if not batch.columns:
+            rows = batch.rows
         locked = (
             rows.filter(pk__in=list(batch.found))
-            .select_for_update(skip_locked=skip)
+            .select_for_update(skip_locked=features.has_select_for_update_skip_locked)
             .order_by("pk")
             .values_list("pk", *batch.columns)
         )
