@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from django.db import connections, models
@@ -32,9 +33,10 @@ class Table:
     def insert(self, rows: Sequence[Values]) -> int:
         """Insert rows, but for those that are there; return how many were inserted.
 
-        Returns the number of all of them where the database does not tell.
+        Raises IntegrityError when one is there and the database cannot leave out
+        that one alone, and when one is refused.
         """
-        return self._write(rows, OnConflict.IGNORE, [])
+        return self._write(rows, "" if self._is("mysql") else SKIP, [])
 
     def update(self, rows: Sequence[Values]) -> None:
         """Replace rows that are there, all but their primary keys."""
@@ -134,15 +136,16 @@ class Table:
 
     def _adapter(self, field: Any) -> Callable[[Any], Any] | None:
         if isinstance(field, models.DateTimeField):
-            if self.connection.vendor == "postgresql":
-                return None
-            adapter: Callable[[Any], Any] = (
-                self.connection.ops.adapt_datetimefield_value
-            )
-            return adapter
+            return None if self.connection.vendor == "postgresql" else self._datetime
         if isinstance(field, models.JSONField):
             return lambda value: field.get_db_prep_save(value, self.connection)
         return None
+
+    def _datetime(self, value: datetime) -> Any:
+        if value.tzinfo is timezone.utc and self.connection.timezone is timezone.utc:
+            # What Django does for them, in a tenth of the time.
+            return str(value.replace(tzinfo=None))
+        return self.connection.ops.adapt_datetimefield_value(value)
 
 
 def _can_copy() -> bool:

@@ -248,5 +248,5 @@ def unknown_names(app: Celery | None = None) -> Iterator[tuple[str, str | None]]
             continue
         # An upper-case name without the namespace may belong to anybody.
         if key.islower() or name in known or (prefix and key.startswith(prefix)):
-            near = get_close_matches(name, SETTINGS, n=1)
+            near = get_close_matches(name, SETTINGS, n=1, cutoff=0.75)
             yield key, near[0] if near else None

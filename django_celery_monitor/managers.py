@@ -23,6 +23,9 @@ _M = TypeVar("_M", bound="Row")
 _Columns = Mapping[str, Any]
 _Join = Callable[[_Columns, _Columns], dict[str, Any]]
 
+#: Stands for the hostname of a worker that is none of a batch's; no event has it.
+OTHER_WORKER = "\0"
+
 #: How often a row may come and go under a save before the save fails.
 JOIN_TRIES = 10
 
@@ -98,28 +101,40 @@ class ExtendedQuerySet(models.QuerySet[_M]):
         an inserted row begins with, ``write_time`` takes the time of the write. A
         row that says it all already is not written. Where another writer was the
         first to insert a row, what that leaves is done in another transaction.
+
+        Raises IntegrityError when a row is refused, whoever else writes.
         """
         using = self.select_for_update().db
         table = Table(self.model, unique, using)
         names = [column.attname for column in table.fields]
+        empty = {**dict.fromkeys(names), **new}
         written = Written()
+        refused = -1
         for _ in range(JOIN_TRIES):
             keys = sorted(seen)
             inserts: dict[str, list[Any]] = {}
             updates: dict[str, list[Any]] = {}
-            with transaction.atomic(using=using):
-                stored = self._locked(using, unique, keys, names)
-                now = {write_time: timezone.now()}
-                for key in keys:
-                    row = stored.get(key)
-                    if row is None:
-                        values = {**new, **seen[key], unique: key, **now}
-                        inserts[key] = [values.get(name) for name in names]
-                    elif changes := merge(row, seen[key]):
-                        values = {**row, **changes, **now}
-                        updates[key] = [values[name] for name in names]
-                table.update(list(updates.values()))
-                inserted = table.insert(list(inserts.values()))
+            try:
+                with transaction.atomic(using=using):
+                    stored = self._locked(using, unique, keys, names)
+                    now = {write_time: timezone.now()}
+                    for key in keys:
+                        row = stored.get(key)
+                        if row is None:
+                            # The columns come first, in their order.
+                            values = {**empty, **seen[key], unique: key, **now}
+                            inserts[key] = list(values.values())[: len(names)]
+                        elif changes := merge(row, seen[key]):
+                            values = {**row, **changes, **now}
+                            updates[key] = list(values.values())
+                    table.update(list(updates.values()))
+                    inserted = table.insert(list(inserts.values()))
+            except IntegrityError:
+                # A row that another writer has inserted is there by now.
+                if len(stored) <= refused:
+                    raise
+                refused = len(stored)
+                continue
             written.changed += updates
             if inserted == len(inserts):
                 written.created += inserts
@@ -228,7 +243,7 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
 
         ``defaults`` are the columns that were observed. What they say about the
         outcome counts only where ``state`` and ``tstamp`` (now unless given) are
-        later than the row's own, in the order of ``observation.rank``. A row that
+        later than the row's own, in the order of ``merge.rank``. A row that
         says it all already is not written.
         """
         seen = {"tstamp": timezone.now(), **(defaults or {}), "state": state}
@@ -250,13 +265,18 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
         """Save what was observed of many tasks, by task id, in one transaction.
 
         ``workers`` has the primary key of the row of every worker in ``seen``.
+        Raises IntegrityError when a row is refused.
         """
         hostnames = {pk: hostname for hostname, pk in workers.items()}
+        hostnames[None] = None
 
         def merge(stored: _Columns, seen: _Columns) -> dict[str, Any]:
             pk = stored["worker_id"]
-            # Hostnames decide between equals, as they do in memory.
-            changes = merge_task({**stored, "worker": hostnames.get(pk)}, seen)
+            if pk not in hostnames and stored["tstamp_us"] == seen["tstamp_us"]:
+                # Hostnames decide between equals, as they do in memory.
+                hostnames[pk] = self._hostname(pk)
+            worker = hostnames.get(pk, OTHER_WORKER)
+            changes = merge_task({**stored, "worker": worker}, seen)
             if "worker" in changes:
                 changes["worker_id"] = workers.get(changes.pop("worker"))
             return changes
@@ -268,6 +288,12 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
         return self._join_many(
             "task_id", with_ids, merge, "updated_at", {"hidden": False, "retries": 0}
         )
+
+    def _hostname(self, pk: int) -> str:
+        """Return the hostname of a worker that tasks of this database have."""
+        workers = self.model._meta.get_field("worker").related_model
+        rows = workers._default_manager.using(self.select_for_update().db)
+        return rows.values_list("hostname", flat=True).get(pk=pk)
 
 
 def _merge_by_id(stored: _Columns, seen: _Columns) -> dict[str, Any]:
