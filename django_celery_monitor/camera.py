@@ -127,8 +127,10 @@ class Camera(RowByRow):
         self.counters.made_fit += self._observer.fit.made_fit - made_fit
 
     def _on_worker(self, subject: str, event: Mapping[str, Any]) -> None:
+        made_fit = self._observer.fit.made_fit
         hostname, seen = self._observer.worker(event)
         self.outbox.see_worker(hostname, seen)
+        self.counters.made_fit += self._observer.fit.made_fit - made_fit
 
     @property
     def expire_task_states(
@@ -157,6 +159,8 @@ class Camera(RowByRow):
             for signum, default in DEFAULT_HANDLERS.items():
                 if signal.getsignal(signum) is default:
                     signal.signal(signum, self._on_signal)
+        # Not here: the database may keep a camera waiting that could receive.
+        self.timer.call_after(0, self._reporter.register)
         super().install()
         self._next_cleanup = self.timer.call_after(FIRST_CLEANUP, self.cleanup)
 
