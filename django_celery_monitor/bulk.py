@@ -36,44 +36,40 @@ class Table:
         Raises IntegrityError when one is there and the database cannot leave out
         that one alone, and when one is refused.
         """
-        return self._write(rows, "" if self._is("mysql") else SKIP, [])
+        # MySQL's IGNORE would ignore whatever is wrong with a row, and cut values.
+        skips = self.connection.vendor in {"postgresql", "sqlite"}
+        return self._write(rows, "ON CONFLICT DO NOTHING" if skips else "", None)
 
     def update(self, rows: Sequence[Values]) -> None:
         """Replace rows that are there, all but their primary keys."""
         changed = [field for field in self.fields if field is not self.unique]
-        self._write(rows, OnConflict.UPDATE, changed)
+        suffix: str = self.connection.ops.on_conflict_suffix_sql(
+            self.fields,
+            OnConflict.UPDATE,
+            [field.column for field in changed],
+            [self.unique.column],
+        )
+        self._write(rows, suffix, changed)
 
     def _write(
-        self, rows: Sequence[Values], on_conflict: OnConflict, changed: list[Any]
+        self, rows: Sequence[Values], suffix: str, changed: list[Any] | None
     ) -> int:
+        """Insert rows; ``changed`` and ``suffix`` say what of those that are there."""
         if not rows:
             return 0
         vendor = self.connection.vendor
         if vendor == "postgresql" and len(rows) > FEW_ROWS and _can_copy():
-            return self._copy(rows, self._suffix(on_conflict, changed))
+            return self._copy(rows, suffix)
         if vendor in {"mysql", "postgresql", "sqlite"}:
-            return self._execute_many(rows, on_conflict, changed)
-        return self._orm(rows, on_conflict, changed)
+            return self._execute_many(rows, suffix)
+        return self._orm(rows, changed)
 
-    def _suffix(self, on_conflict: OnConflict, changed: list[Any]) -> str:
-        found: str = self.connection.ops.on_conflict_suffix_sql(
-            self.fields,
-            on_conflict,
-            [field.column for field in changed],
-            [self.unique.column],
-        )
-        return found
-
-    def _execute_many(
-        self, rows: Sequence[Values], on_conflict: OnConflict, changed: list[Any]
-    ) -> int:
-        ops = self.connection.ops
-        statement = "{} {} ({}) VALUES ({}) {}".format(
-            ops.insert_statement(on_conflict=on_conflict),
-            ops.quote_name(self.model._meta.db_table),
-            self._column_list(),
-            ", ".join(["%s"] * len(self.columns)),
-            self._suffix(on_conflict, changed),
+    def _execute_many(self, rows: Sequence[Values], suffix: str) -> int:
+        table = self.connection.ops.quote_name(self.model._meta.db_table)
+        places = ", ".join(["%s"] * len(self.columns))
+        statement = (
+            f"INSERT INTO {table} ({self._column_list()})"  # noqa: S608
+            f" VALUES ({places}) {suffix}"
         )
         with self.connection.cursor() as cursor:
             cursor.executemany(statement, self._prepared(rows))
@@ -100,20 +96,20 @@ class Table:
             )
             return int(cursor.rowcount)
 
-    def _orm(
-        self, rows: Sequence[Values], on_conflict: OnConflict, changed: list[Any]
-    ) -> int:
+    def _orm(self, rows: Sequence[Values], changed: list[Any] | None) -> int:
         names = [field.attname for field in self.fields]
         objects = [self.model(**dict(zip(names, row, strict=True))) for row in rows]
         manager = self.model._base_manager.using(self.using)
-        if on_conflict == OnConflict.IGNORE:
-            manager.bulk_create(objects, ignore_conflicts=True)
+        if changed is None:
+            manager.bulk_create(objects)
         else:
+            features = self.connection.features
+            targeted = features.supports_update_conflicts_with_target
             manager.bulk_create(
                 objects,
                 update_conflicts=True,
                 update_fields=[field.name for field in changed],
-                unique_fields=[self.unique.name],
+                unique_fields=[self.unique.name] if targeted else None,
             )
         return len(objects)
 

@@ -101,7 +101,6 @@ class ExtendedQuerySet(models.QuerySet[_M]):
         an inserted row begins with, ``write_time`` takes the time of the write. A
         row that says it all already is not written. Where another writer was the
         first to insert a row, what that leaves is done in another transaction.
-
         Raises IntegrityError when a row is refused, whoever else writes.
         """
         using = self.select_for_update().db
@@ -111,22 +110,19 @@ class ExtendedQuerySet(models.QuerySet[_M]):
         written = Written()
         refused = -1
         for _ in range(JOIN_TRIES):
-            keys = sorted(seen)
             inserts: dict[str, list[Any]] = {}
             updates: dict[str, list[Any]] = {}
             try:
                 with transaction.atomic(using=using):
-                    stored = self._locked(using, unique, keys, names)
+                    stored = self._locked(using, unique, sorted(seen), names)
                     now = {write_time: timezone.now()}
-                    for key in keys:
-                        row = stored.get(key)
-                        if row is None:
+                    for key in sorted(seen):
+                        if (row := stored.get(key)) is None:
                             # The columns come first, in their order.
                             values = {**empty, **seen[key], unique: key, **now}
                             inserts[key] = list(values.values())[: len(names)]
                         elif changes := merge(row, seen[key]):
-                            values = {**row, **changes, **now}
-                            updates[key] = list(values.values())
+                            updates[key] = list({**row, **changes, **now}.values())
                     table.update(list(updates.values()))
                     inserted = table.insert(list(inserts.values()))
             except IntegrityError:
@@ -141,6 +137,7 @@ class ExtendedQuerySet(models.QuerySet[_M]):
                 return written
             # Not in the same transaction, see _join.
             seen = {key: seen[key] for key in inserts}
+            refused = -1
         msg = f"{len(seen)} rows are created and deleted over and over."
         raise OperationalError(msg)
 
@@ -278,7 +275,10 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
             worker = hostnames.get(pk, OTHER_WORKER)
             changes = merge_task({**stored, "worker": worker}, seen)
             if "worker" in changes:
-                changes["worker_id"] = workers.get(changes.pop("worker"))
+                found = workers.get(changes.pop("worker"))
+                # A worker that has no row is known anew each time.
+                if found != pk:
+                    changes["worker_id"] = found
             return changes
 
         with_ids = {
