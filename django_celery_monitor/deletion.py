@@ -15,7 +15,7 @@ from django.db.models.deletion import Collector
 logger = get_logger(__name__)
 
 #: Rows of a transaction: at first, at least, at most.
-BATCH, SMALLEST, LARGEST = 500, 50, 5_000
+BATCH, SMALLEST, LARGEST = 500, 50, 2_000
 
 #: Rows of a transaction where the rows are loaded, for a listener or a foreign key.
 LARGEST_LOADED = 100
