@@ -100,7 +100,7 @@ class Camera(RowByRow):
     def _watch(self) -> None:
         """Have every event brought here, and to the State for who looks at it."""
         attributes = {"counters": self.counters, "outbox": self.outbox}
-        receiver = type("CameraReceiver", (Receiver,), attributes)
+        receiver: Any = type("CameraReceiver", (Receiver,), attributes)
         self.app.events.receiver_cls = receiver
         self.app.events.__dict__.pop("Receiver", None)
         if self.is_overridden():
@@ -122,8 +122,7 @@ class Camera(RowByRow):
     def _on_task(self, subject: str, event: Mapping[str, Any]) -> None:
         made_fit = self._observer.fit.made_fit
         task_id, seen = self._observer.task(event)
-        life = self._observer.sign_of_life(seen)
-        self.outbox.see_task(task_id, seen, seen.get("worker"), life)
+        self.outbox.see_task(task_id, seen)
         self.counters.made_fit += self._observer.fit.made_fit - made_fit
 
     def _on_worker(self, subject: str, event: Mapping[str, Any]) -> None:
@@ -192,7 +191,8 @@ class Camera(RowByRow):
         limit.start()
         try:
             self.capture()
-            while self.outbox and time.monotonic() < deadline:
+            # Without tasks there may be heartbeats that the last shot has not saved.
+            while (self.outbox or self._backoff) and time.monotonic() < deadline:
                 time.sleep(min(0.5, self._flush_timeout))
                 self.capture()
         finally:
@@ -200,7 +200,7 @@ class Camera(RowByRow):
         self._reporter.stop()
         if Receiver.consuming is not None:
             Receiver.consuming.close()
-        if self.outbox:
+        if self.outbox or self._backoff:
             logger.critical("The camera ends, %d tasks are not saved", len(self.outbox))
             raise SystemExit(1)
 

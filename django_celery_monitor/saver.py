@@ -86,12 +86,12 @@ class Saver:
             known = self._waiting.get(hostname)
             joined = seen if known is None else join_worker(known, seen)
             self._waiting[hostname] = joined
-        batch.workers.clear()
         due = {h: seen for h, seen in self._waiting.items() if last or self._is_due(h)}
         if due:
             self._write_workers(due)
         for hostname in due:
             del self._waiting[hostname]
+        batch.workers.clear()
 
     def _is_due(self, hostname: str) -> bool:
         known, seen = self._known.get(hostname), self._waiting[hostname]
