@@ -39,8 +39,7 @@ def observe(tasks: int, first: int, upto: int) -> Batch:
     for told in events(tasks, first):
         for event in told[:upto]:
             task_id, seen = observer.task(event)
-            life = observer.sign_of_life(seen)
-            outbox.see_task(task_id, seen, seen.get("worker"), life)
+            outbox.see_task(task_id, seen)
     return outbox.take()
 
 

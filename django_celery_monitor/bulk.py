@@ -27,8 +27,8 @@ class Table:
         self.using = using
         self.connection = connections[using]
         self.fields = [f for f in model._meta.concrete_fields if not f.primary_key]
-        self.columns = [field.column for field in self.fields]
-        self.unique = model._meta.get_field(unique)
+        self.columns = [str(field.column) for field in self.fields]
+        self.unique: Any = model._meta.get_field(unique)
 
     def insert(self, rows: Sequence[Values]) -> int:
         """Insert rows, but for those that are there; return how many were inserted.

@@ -119,7 +119,7 @@ def to_queue_name(value: Any, name: str) -> str | None:
     Raises ImproperlyConfigured, which says ``name``, for every other value.
     """
     if value is None or (isinstance(value, str) and 0 < len(value.encode()) <= 255):
-        return cast("str | None", value)
+        return value
     msg = f"{name} must be the name of a queue or None, not {value!r}."
     raise ImproperlyConfigured(msg)
 

@@ -21,7 +21,7 @@ RELATIONS = frozenset(
 )
 
 
-def freeze(live: State, batch: Batch) -> State:
+def freeze(live: Any, batch: Batch) -> State:
     """Return a State with the tasks and workers of ``batch``, which nobody else has.
 
     Each is a copy of what ``live`` has, with all that its events told; where
@@ -54,7 +54,7 @@ def freeze(live: State, batch: Batch) -> State:
     return frozen
 
 
-def _add(frozen: State, task: Task, seen: dict[str, Any]) -> None:
+def _add(frozen: Any, task: Any, seen: dict[str, Any]) -> None:
     task.cluster_state = frozen
     hostname = seen.get("worker")
     task.worker = hostname and frozen.get_or_create_worker(hostname)[0]
@@ -86,15 +86,16 @@ def _copy_worker(worker: Worker | None) -> Worker | None:
     return made
 
 
-def _make_worker(hostname: str, about: dict[str, Any]) -> Worker:
+def _make_worker(hostname: str, about: dict[str, Any]) -> Any:
     heard, offline = about.get("last_heartbeat_us"), about.get("offline_at_us")
-    made = Worker(hostname, heartbeats=[] if heard is None else [heard / 1_000_000])
+    beats = [] if heard is None else [heard / 1_000_000]
+    made: Any = Worker(hostname, heartbeats=beats)
     if offline is not None:
         made.local_received = offline / 1_000_000
     return made
 
 
-def clear(live: State) -> None:
+def clear(live: Any) -> None:
     """Forget what has ended, and what a State keeps of it for ever."""
     with live._mutex:
         live._clear()

@@ -264,7 +264,7 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
         ``workers`` has the primary key of the row of every worker in ``seen``.
         Raises IntegrityError when a row is refused.
         """
-        hostnames = {pk: hostname for hostname, pk in workers.items()}
+        hostnames: dict[Any, str | None] = {pk: name for name, pk in workers.items()}
         hostnames[None] = None
 
         def merge(stored: _Columns, seen: _Columns) -> dict[str, Any]:
@@ -282,7 +282,7 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
             return changes
 
         with_ids = {
-            key: {**columns, "worker_id": workers.get(columns.get("worker"))}
+            key: {**columns, "worker_id": workers.get(columns.get("worker") or "")}
             for key, columns in seen.items()
         }
         return self._join_many(
@@ -293,7 +293,7 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
         """Return the hostname of a worker that tasks of this database have."""
         workers = self.model._meta.get_field("worker").related_model
         rows = workers._default_manager.using(self.select_for_update().db)
-        return rows.values_list("hostname", flat=True).get(pk=pk)
+        return str(rows.values_list("hostname", flat=True).get(pk=pk))
 
 
 def _merge_by_id(stored: _Columns, seen: _Columns) -> dict[str, Any]:

@@ -36,6 +36,7 @@ LINEAGE = ("root_id", "parent_id")
 TASK = (
     *(*OUTCOME, *CALL, *ROUTE, *LINEAGE),
     *("retries", "attempts", "sent_at", "received_at", "started_at"),
+    *("sent_us", "received_us", "started_us"),
 )
 
 #: How many retries ``attempts`` keeps.
@@ -103,9 +104,9 @@ def join_task(one: Columns, other: Columns) -> dict[str, Any]:
         _take(joined, lost, column, max)
     if retries := lost.get("retries"):
         joined["retries"] = max(retries, joined.get("retries") or 0)
-    _take(joined, lost, "sent_at", min)
-    _take(joined, lost, "received_at", max)
-    _take(joined, lost, "started_at", max)
+    _take_time(joined, lost, "sent_at", "sent_us", min)
+    _take_time(joined, lost, "received_at", "received_us", max)
+    _take_time(joined, lost, "started_at", "started_us", max)
     if lost.get("attempts"):
         joined["attempts"] = newest_attempts(
             [*lost["attempts"], *(joined.get("attempts") or ())]
@@ -118,6 +119,23 @@ def _take(joined: dict[str, Any], lost: Columns, column: str, choose: Any) -> No
     if value is not None:
         known = joined.get(column)
         joined[column] = value if known is None else choose(known, value)
+
+
+def _take_time(
+    joined: dict[str, Any], lost: Columns, column: str, exact: str, choose: Any
+) -> None:
+    """Choose between two times by the exact instants where both have them."""
+    value = lost.get(column)
+    if value is None:
+        return
+    known, instants = joined.get(column), (joined.get(exact), lost.get(exact))
+    if known is not None:
+        compared = (known, value) if None in instants else instants
+        if choose(compared) == compared[0]:
+            return
+    joined[column] = value
+    if instants[1] is not None:
+        joined[exact] = instants[1]
 
 
 def _take_group(

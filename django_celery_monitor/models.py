@@ -248,6 +248,10 @@ class TaskState(Row):
     # tstamp in whole microseconds since the epoch, for the order of events: a
     # naive local time is two instants in the hour that daylight saving repeats.
     tstamp_us = models.BigIntegerField(null=True, editable=False)
+    # The same of other times, only where they are naive.
+    sent_us = models.BigIntegerField(null=True, editable=False)
+    received_us = models.BigIntegerField(null=True, editable=False)
+    started_us = models.BigIntegerField(null=True, editable=False)
 
     objects = TaskStateQuerySet.as_manager()
 

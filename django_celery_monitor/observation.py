@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
 from celery import states
 from celery.utils.time import maybe_iso8601
@@ -85,14 +85,6 @@ class Observer:
             seen.update(self._about(event), told_us=us)
         return self.hostname(event) or "", seen
 
-    def sign_of_life(self, seen: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what an observation of a task says of the worker that sent it."""
-        return {
-            "first_seen": seen["tstamp"],
-            "last_heartbeat": seen["tstamp"],
-            "last_heartbeat_us": seen["tstamp_us"],
-        }
-
     def hostname(self, event: Event) -> str | None:
         """Return the hostname that an event comes from, None if it tells none."""
         hostname = event.get("hostname")
@@ -141,7 +133,7 @@ class Observer:
 
     def _sent(self, event: Event, seen: dict[str, Any]) -> None:
         self._call(event, seen)
-        seen["sent_at"] = seen["tstamp"]
+        self._happened("sent", seen)
         seen["route_retries"] = seen.get("retries", 0)
         for column in ("queue", "exchange", "routing_key"):
             if isinstance(value := event.get(column), str):
@@ -149,10 +141,10 @@ class Observer:
 
     def _received(self, event: Event, seen: dict[str, Any]) -> None:
         self._call(event, seen)
-        seen["received_at"] = seen["tstamp"]
+        self._happened("received", seen)
 
     def _started(self, event: Event, seen: dict[str, Any]) -> None:
-        seen["started_at"] = seen["tstamp"]
+        self._happened("started", seen)
 
     def _succeeded(self, event: Event, seen: dict[str, Any]) -> None:
         seen["finished_at"] = seen["tstamp"]
@@ -204,7 +196,13 @@ class Observer:
 
     # Values
 
-    def _text(self, value: Any, keep: str = "start") -> str:
+    def _happened(self, what: str, seen: dict[str, Any]) -> None:
+        seen[f"{what}_at"] = seen["tstamp"]
+        if seen["tstamp"].tzinfo is None:
+            # A naive local time may be two instants.
+            seen[f"{what}_us"] = seen["tstamp_us"]
+
+    def _text(self, value: Any, keep: Literal["start", "end"] = "start") -> str:
         return self.fit.text(value if isinstance(value, str) else repr(value), keep)
 
     def _time(self, value: Any) -> datetime | None:

@@ -76,6 +76,20 @@ class Batch:
             del self.workers[next(iter(self.workers))]
         self.workers[hostname] = seen if known is None else join_worker(known, seen)
 
+    def see_life(self, hostname: str, seen: Columns) -> None:
+        """Join the sign of life that an observation of a task is of its worker."""
+        when, us = seen["tstamp"], seen["tstamp_us"]
+        known = self.workers.get(hostname)
+        if known is None:
+            life = {"last_heartbeat": when, "last_heartbeat_us": us}
+            self.see_worker(hostname, {"first_seen": when, **life})
+            return
+        # In place: this is half of all events, and nobody else has it.
+        if us > known.get("last_heartbeat_us", 0):
+            known["last_heartbeat"], known["last_heartbeat_us"] = when, us
+        if when < known["first_seen"]:
+            known["first_seen"] = when
+
     def remove(self, task_id: str) -> None:
         """Forget a task that is saved."""
         seen = self.unfinished.pop(task_id, None) or self.finished.pop(task_id, None)
@@ -144,9 +158,7 @@ class Outbox:
         times = [b.since for b in self._batches() if b.since is not None]
         return max(0.0, self.clock() - min(times)) if times else 0.0
 
-    def see_task(
-        self, task_id: str, seen: Columns, hostname: str | None, life: Columns
-    ) -> None:
+    def see_task(self, task_id: str, seen: Columns) -> None:
         """Take in an observation of a task, and the sign of life of its worker."""
         with self._lock:
             new = self._new
@@ -154,8 +166,8 @@ class Outbox:
                 new.since = self.clock()
             if new.see_task(task_id, seen):
                 self.counters.merged += 1
-            if hostname is not None:
-                new.see_worker(hostname, life)
+            if (hostname := seen.get("worker")) is not None:
+                new.see_life(hostname, seen)
             self._keep_bounds()
 
     def see_worker(self, hostname: str, seen: Columns) -> None:

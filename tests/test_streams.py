@@ -362,7 +362,6 @@ def test_task_through_two_cameras_and_the_database(name: str, settings: Any) -> 
 
 
 @pytest.mark.django_db
-@pytest.mark.xfail(reason="naive local times alone decide which attempt is the latest")
 def test_times_of_phases_in_the_hour_that_is_repeated(settings: Any) -> None:
     settings.USE_TZ, settings.TIME_ZONE = False, "Europe/Berlin"
     name = "clocks_go_back"

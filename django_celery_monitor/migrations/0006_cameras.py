@@ -178,4 +178,19 @@ class Migration(migrations.Migration):
             name="told_us",
             field=models.BigIntegerField(editable=False, null=True),
         ),
+        migrations.AddField(
+            model_name="taskstate",
+            name="sent_us",
+            field=models.BigIntegerField(editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name="taskstate",
+            name="received_us",
+            field=models.BigIntegerField(editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name="taskstate",
+            name="started_us",
+            field=models.BigIntegerField(editable=False, null=True),
+        ),
     ]
