@@ -24,14 +24,19 @@ _LONG = ("args", "kwargs", "result", "traceback")
 
 
 def size_of(seen: Mapping[str, Any]) -> int:
-    """Return about how many bytes an observation takes in memory."""
+    """Return about how many bytes an observation takes in memory, or more."""
     size = OVERHEAD
     for column in _LONG:
         if text := seen.get(column):
-            size += len(text)
+            size += _bytes(text)
     for attempt in seen.get("attempts") or ():
-        size += len(attempt["exception"]) + len(attempt["traceback"])
+        size += _bytes(attempt["exception"]) + _bytes(attempt["traceback"])
     return size
+
+
+def _bytes(text: str) -> int:
+    # What is not ASCII takes 1, 2 or 4 bytes a character, by the widest of them.
+    return len(text) if text.isascii() else 4 * len(text)
 
 
 @dataclass
