@@ -9,6 +9,7 @@ from typing import Any
 
 from celery.events.state import State, Task, Worker
 
+from .merge import ABOUT
 from .outbox import Batch
 from .utils import to_microseconds
 
@@ -92,6 +93,8 @@ def _make_worker(hostname: str, about: dict[str, Any]) -> Any:
     made: Any = Worker(hostname, heartbeats=beats)
     if offline is not None:
         made.local_received = offline / 1_000_000
+    if about.get("told_us") is not None:
+        made.update({name: about.get(name) for name in ABOUT if name != "told_us"})
     return made
 
 

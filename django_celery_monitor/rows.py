@@ -152,10 +152,13 @@ class RowByRow(Polaroid):
             exact = round(min(worker.heartbeats[-1], time.time()) * 1_000_000)
             columns["last_heartbeat_us"] = exact_microseconds(heartbeat, exact)
         # A worker known from its tasks alone has Celery's defaults, not its own.
-        if worker.pid is not None:
-            columns.update((name, getattr(worker, name)) for name in WORKER_FIELDS)
+        told = {name: getattr(worker, name) for name in WORKER_FIELDS}
+        fit, seen = self._observer.worker(
+            {**told, "type": "worker-heartbeat", "hostname": hostname, "timestamp": 0}
+        )
+        columns.update((name, seen[name]) for name in WORKER_FIELDS if name in seen)
         return self.WorkerState.objects.update_heartbeat(
-            hostname, heartbeat, self.worker_update_freq, columns
+            fit, heartbeat, self.worker_update_freq, columns
         )
 
     def handle_task(
@@ -173,7 +176,8 @@ class RowByRow(Polaroid):
             worker = self._save(self.handle_worker, (task.worker.hostname, task.worker))
         columns = self._observed.get(uuid) or from_task(self._observer, task)
         columns = {**columns, "worker": worker}
-        return self.update_task(columns.pop("state"), uuid, columns)
+        task_id = self._observer.fit.identifier(uuid)
+        return self.update_task(columns.pop("state"), task_id, columns)
 
     def update_task(
         self, state: str, task_id: str, defaults: Mapping[str, Any] | None = None
