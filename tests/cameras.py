@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from django_celery_monitor.camera import Camera
 from tests.events import NOW, task_event
 
 _monotonic = time.monotonic
+# Django says first how often a statement was executed, if not once.
+_WRITE = re.compile(r"(\d+ times: )?(INSERT|UPDATE|DELETE|COPY|TRUNCATE|CREATE)")
 
 
 class FakeTimer:
@@ -97,4 +100,4 @@ class Statements(CaptureQueriesContext):
     @property
     def writes(self) -> list[str]:
         """Those that change a row."""
-        return [s for s in self.sql if "INSERT" in s or "UPDATE" in s or "DELETE" in s]
+        return [s for s in self.sql if _WRITE.match(s)]

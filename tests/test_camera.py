@@ -402,7 +402,7 @@ def test_burst_costs_few_statements(camera: Camera, state: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_heartbeats_of_all_workers_cost_two_statements(
+def test_heartbeats_of_all_workers_cost_few_statements(
     camera: Camera, state: Any
 ) -> None:
     for second in (0, 60):
@@ -414,7 +414,8 @@ def test_heartbeats_of_all_workers_cost_two_statements(
                 camera.capture()
         reads = [sql for sql in statements.sql if sql not in statements.writes]
         assert len(reads) == 2  # the locking one, and the primary keys
-        assert len(statements.writes) <= 2
+        # PostgreSQL copies into a temporary table first.
+        assert len(statements.writes) <= 4
     beats = WorkerState.objects.values_list("last_heartbeat", flat=True)
     assert list(beats) == [fromtimestamp(NOW + 60)] * 200
 

@@ -108,7 +108,28 @@ def test_stale_worker_does_not_overwrite_a_newer_heartbeat(camera: Camera) -> No
     assert row.last_heartbeat == fromtimestamp(NOW + 5)
 
 
+@pytest.mark.django_db
+def test_worker_is_saved_whatever_it_says(camera: Camera) -> None:
+    event = worker_event(hostname="h" * 300, freq="", active=2**70, loadavg="x")
+    row = camera.handle_worker(only_worker(feed([event])))
+    row.refresh_from_db()
+    assert row.hostname.startswith("hhh")
+    assert len(row.hostname) == 255
+    assert (row.pid, row.freq, row.active) == (4711, None, 2**31 - 1)
+
+
 # handle_task and update_task
+
+
+@pytest.mark.django_db
+def test_task_is_saved_whatever_it_says(camera: Camera) -> None:
+    event = received(uuid="i" * 300, name="n\0", retries="x", eta=5, args="\ud800")
+    row = camera.handle_task(only_task(feed([event])))
+    assert row is not None
+    row.refresh_from_db()
+    assert len(row.task_id) == 255
+    assert (row.name, row.retries, row.eta) == ("n\\x00", 0, None)
+    assert row.args == "\\ud800"
 
 
 @pytest.mark.django_db
@@ -399,7 +420,9 @@ def test_what_a_broken_database_refuses_is_saved_by_the_next_shot(
         uuid = f"id-{number}"
         feed([received(uuid=uuid), succeeded(uuid=uuid)], camera.state)
     feed([worker_event("worker-offline", hostname="celery@gone")], camera.state)
+    feed([worker_event(hostname="celery@two", processed=9)], camera.state)
     camera.capture()
+    WorkerState.objects.filter(hostname="celery@two").delete()  # as if never written
     assert len(camera.outbox) == 4
     assert camera.counters.retried == 1
 
@@ -409,6 +432,8 @@ def test_what_a_broken_database_refuses_is_saved_by_the_next_shot(
     rows = TaskState.objects.values_list("state", "name", "result")
     assert list(rows) == [("SUCCESS", "proj.tasks.add", "4")] * 4
     assert WorkerState.objects.get(hostname="celery@gone").is_offline()
+    other = WorkerState.objects.get(hostname="celery@two")
+    assert (other.pid, other.processed, other.sw_ver) == (4711, 9, "5.7.0")
     assert not camera.outbox
 
 
