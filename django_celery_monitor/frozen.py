@@ -22,7 +22,7 @@ RELATIONS = frozenset(
 )
 
 
-def freeze(live: Any, batch: Batch) -> State:
+def freeze(live: Any, batch: Batch) -> Any:
     """Return a State with the tasks and workers of ``batch``, which nobody else has.
 
     Each is a copy of what ``live`` has, with all that its events told; where
@@ -30,7 +30,7 @@ def freeze(live: Any, batch: Batch) -> State:
     """
     tasks, workers = len(batch), len(batch.workers)
     # A State forgets what is over its bounds: here that would be lost.
-    frozen = State(
+    frozen: Any = State(
         max_tasks_in_memory=max(tasks, live.max_tasks_in_memory),
         max_workers_in_memory=max(tasks + workers, live.max_workers_in_memory),
     )
