@@ -148,7 +148,7 @@ def test_commit_that_fails_loses_nothing(
 ) -> None:
     camera._reporter.report = lambda **_: None  # type: ignore[method-assign]
     feed(life_of("id-1"), camera.state)
-    commit = connection._commit
+    commit = connection._commit  # type: ignore[attr-defined]
     for commits in (0, 1):
         left = iter(range(commits))
 

@@ -454,8 +454,8 @@ def test_row_that_fails_costs_itself_alone(caplog: pytest.LogCaptureFixture) -> 
     for uuid in ("id-1", "id-2", "id-3"):
         feed([received(uuid=uuid), succeeded(uuid=uuid)], camera.state)
     camera.capture()
-    rows = TaskState.objects.values_list("task_id", "state", "worker")
-    assert set(rows) == {("id-1", "SUCCESS", None), ("id-3", "SUCCESS", None)}
+    rows = TaskState.objects.filter(worker=None).values_list("task_id", "state")
+    assert set(rows) == {("id-1", "SUCCESS"), ("id-3", "SUCCESS")}
     assert "Cannot save 'id-2'" in caplog.text
     assert "Cannot save 'celery@one'" in caplog.text
     assert not camera.outbox
@@ -507,8 +507,8 @@ def test_state_does_not_grow_with_the_names_that_come_and_go(calls_super: bool) 
         if number % 100 == 99:
             camera.capture()
             state = camera.state
-            kept = (state.tasks, state.workers, state.tasks_by_type)
-            kept += (state.tasks_by_worker, state._seen_types, camera._left)
+            kept = [state.tasks, state.workers, state.tasks_by_type]
+            kept += [state.tasks_by_worker, state._seen_types, camera._left]
             sizes.add(tuple(map(len, kept)))
     assert len(sizes) == 1
     assert max(sizes.pop()) <= 1
