@@ -67,6 +67,8 @@ def publish(broker: str, name: str, tasks: int, ready: Any, taken: Any) -> None:
         producer = connection.Producer(exchange=exchange)
         send = _sender(producer)
         ready.wait()
+        # Redis subscribes a moment after the receiver is ready, and keeps nothing.
+        time.sleep(1)
         sent = 0
         for key, body, count in encoded:
             while sent - taken.value > UNDER_WAY:

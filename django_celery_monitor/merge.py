@@ -88,6 +88,12 @@ def rank(columns: Columns) -> tuple[Any, ...]:
 
 def _wins(one: Columns, other: Columns) -> bool:
     """Return whether ``one`` says the outcome; no two different ones are equal."""
+    # What nearly always decides is looked at first: this is done for every event.
+    phases = phase(one), phase(other)
+    if phases[0] is not phases[1]:
+        return phases[0] > phases[1]
+    if one["tstamp_us"] != other["tstamp_us"]:
+        return bool(one["tstamp_us"] > other["tstamp_us"])
     of_one, of_other = rank(one), rank(other)
     if of_one != of_other:
         return of_one > of_other

@@ -14,7 +14,7 @@ from celery.utils.time import maybe_iso8601
 
 from .merge import MAX_ATTEMPTS, join_task
 from .sanitize import Sanitizer
-from .utils import correct_awareness, fromtimestamp
+from .utils import correct_awareness, from_microseconds
 
 Event = Mapping[str, Any]
 
@@ -45,9 +45,7 @@ class Observer:
     def __init__(
         self,
         sanitizer: Sanitizer,
-        to_datetime: Callable[[int], datetime] = lambda us: fromtimestamp(
-            us / 1_000_000
-        ),
+        to_datetime: Callable[[int], datetime] = from_microseconds,
     ) -> None:
         self.fit = sanitizer
         self.to_datetime = to_datetime

@@ -138,6 +138,8 @@ class Outbox:
         #: What a shot has not saved; no longer here while the next one tries.
         self._left: Batch | None = None
         self._taken: Batch | None = None
+        #: Tasks and bytes that what is new may have; more is looked into.
+        self._room = (max_tasks, max_bytes)
 
     def __len__(self) -> int:
         """Return how many tasks wait, those that are being saved included."""
@@ -173,7 +175,8 @@ class Outbox:
                 self.counters.merged += 1
             if (hostname := seen.get("worker")) is not None:
                 new.see_life(hostname, seen)
-            self._keep_bounds()
+            if len(new) > self._room[0] or new.size > self._room[1]:
+                self._keep_bounds()
 
     def see_worker(self, hostname: str, seen: Columns) -> None:
         """Take in an observation of a worker."""
@@ -190,6 +193,7 @@ class Outbox:
             self._taken = batch = new if left is None else left
             self._left = None
             self._new = Batch(generation=new.generation + 1)
+            self._measure_room()
         if left is None:
             return batch
         # Nobody else has either of them: whoever receives need not wait for this.
@@ -199,6 +203,8 @@ class Outbox:
         for hostname, about in new.workers.items():
             batch.see_worker(hostname, about)
         batch.generation = new.generation
+        with self._lock:
+            self._measure_room()
         return batch
 
     def give_back(self, batch: Batch) -> None:
@@ -212,6 +218,7 @@ class Outbox:
         with self._lock:
             self._taken = None
             self.committed = batch.generation
+            self._measure_room()
 
     def _batches(self) -> list[Batch]:
         batches = (self._left, self._taken, self._new)
@@ -224,6 +231,14 @@ class Outbox:
                 (b for b in oldest if b and b.finished), None
             )
             if batch is None:
-                return
+                break
             batch.drop_oldest()
             self.counters.dropped += 1
+        self._measure_room()
+
+    def _measure_room(self) -> None:
+        """Find out how much what is new may be, beside what waits already."""
+        self._room = (
+            self.max_tasks - len(self) + len(self._new),
+            self.max_bytes - self.size + self._new.size,
+        )

@@ -72,7 +72,16 @@ def fromtimestamp(value: float) -> datetime:
     Raises :exc:`OverflowError` for infinity and for a time outside the years 1
     to 9999, :exc:`ValueError` for NaN.
     """
-    return correct_awareness(EPOCH + timedelta(microseconds=round(value * 1_000_000)))
+    return from_microseconds(round(value * 1_000_000))
+
+
+def from_microseconds(value: int) -> datetime:
+    """Return the datetime of ``value`` microseconds since 1970-01-01 00:00 UTC.
+
+    It is what ``fromtimestamp`` returns, for a time that is exact.
+    """
+    when = EPOCH + timedelta(microseconds=value)
+    return when if settings.USE_TZ else correct_awareness(when)
 
 
 def to_microseconds(value: datetime) -> int:
