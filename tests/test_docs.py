@@ -11,7 +11,7 @@ from django.db.models import Model
 
 from django_celery_monitor import checks, conf
 from django_celery_monitor.admin import ModelMonitor, TaskMonitor, WorkerMonitor
-from django_celery_monitor.models import TaskState, WorkerState
+from django_celery_monitor.models import CameraState, TaskState, WorkerState
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *(ROOT / "docs").glob("*.rst")]
@@ -110,6 +110,7 @@ def test_every_check_is_documented_and_no_other() -> None:
     [
         (TaskState, "What a task's row says"),
         (WorkerState, "What a worker's row says"),
+        (CameraState, "What a camera's row says"),
     ],
 )
 def test_every_column_is_documented(model: type[Model], title: str) -> None:
