@@ -75,6 +75,8 @@ class Camera(RowByRow):
     #: Seconds that a cleanup may take; None: as long as there is something to do.
     _cleanup_seconds: float | None = None
     _cleaned = True
+    #: Knows how many rows this database deletes in a moment.
+    _retention: Retention | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,8 +102,8 @@ class Camera(RowByRow):
     def _watch(self) -> None:
         """Have every event brought here, and to the State for who looks at it."""
         attributes = {"counters": self.counters, "outbox": self.outbox}
-        receiver: Any = type("CameraReceiver", (Receiver,), attributes)
-        self.app.events.receiver_cls = receiver
+        self._receiver: Any = type("CameraReceiver", (Receiver,), attributes)
+        self.app.events.receiver_cls = self._receiver
         self.app.events.__dict__.pop("Receiver", None)
         if self.is_overridden():
             self.state.event_callback = self._on_event
@@ -197,9 +199,10 @@ class Camera(RowByRow):
                 self.capture()
         finally:
             limit.cancel()
-        self._reporter.stop()
-        if Receiver.consuming is not None:
+        # First: a broker that is not heard of for long hands events out again.
+        if isinstance(Receiver.consuming, self._receiver):
             Receiver.consuming.close()
+        self._reporter.stop()
         if self.outbox or self._backoff:
             logger.critical("The camera ends, %d tasks are not saved", len(self.outbox))
             raise SystemExit(1)
@@ -289,8 +292,9 @@ class Camera(RowByRow):
 
         In the thread of the timer it ends after a while, for the next shot.
         """
-        worker_expires = conf.get("monitor_worker_expires", self.app)
-        retention = Retention(self.expire_task_states, worker_expires)
-        purged = retention.run(self._cleanup_seconds, stop=lambda: self._ends)
+        if self._cleanup_seconds is None or self._retention is None:
+            worker_expires = conf.get("monitor_worker_expires", self.app)
+            self._retention = Retention(self.expire_task_states, worker_expires)
+        purged = self._retention.run(self._cleanup_seconds, stop=lambda: self._ends)
         self._cleaned = purged.done
         return purged.tasks

@@ -37,6 +37,10 @@ CHUNK = 1_000
 PATIENCE = 3
 
 
+#: How many shots a row may hold up that fails on its own with an operational error.
+REFUSALS = 10
+
+
 class _Rollback(Exception):  # noqa: N818 -- no error
     """Ends a transaction whose rows are not to stay."""
 
@@ -60,6 +64,7 @@ class Saver:
         self._known: dict[str, tuple[float, Any, Any]] = {}
         self._waiting: dict[str, Seen] = {}
         self._failures = 0
+        self._refused: dict[str, int] = {}
 
     def save(self, batch: Batch, *, last: bool = False) -> None:
         """Save all of ``batch``, and what of it is saved is no longer in it.
@@ -78,6 +83,7 @@ class Saver:
             self._failures += 1
             raise
         self._failures = 0
+        self._refused.clear()
 
     # Workers
 
@@ -180,9 +186,17 @@ class Saver:
         try:
             self._announce(model, write(chunk))
         except Exception as error:
-            if not self._takes_any(model, write):
+            if not self._takes_any(model, write) or self._may_pass(chunk, error):
                 raise failed from error
             self._quarantine(model, chunk, error)
+
+    def _may_pass(self, chunk: Mapping[str, Seen], error: Exception) -> bool:
+        """Return whether the fault may be the database's own, and may pass."""
+        if not isinstance(error, UNUSABLE):
+            return False
+        (key,) = chunk
+        refused = self._refused[key] = self._refused.get(key, 0) + 1
+        return refused < REFUSALS
 
     def _takes_any(
         self, model: type[Row], write: Callable[[Mapping[str, Seen]], Written]
