@@ -25,7 +25,7 @@ tests := $(VENV)/.installed-$(subst $(space),-,$(strip $(extras)))
 demo := $(VENV)/.installed-$(subst $(space),-,$(strip $(demo_extras)))
 html = find django_celery_monitor example -name '*.html' -print0 | xargs -0 -r
 
-.PHONY: help test demo lint format types docs messages package clean
+.PHONY: help test bench demo lint format types docs messages package clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ $(tools): $(created) $(metadata)
 # Half of the time goes to waiting for processes, which can be done side by side.
 test: $(tests)  ## Run the tests; DATABASE_URL, REDIS_URL and AMQP_URL add servers
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term $(ARGS)
+
+bench: $(tests)  ## Measure rows and events a second, each against a reference
+	$(BIN)/python -m benchmarks.rows $(ARGS)
+	$(if $(REDIS_URL),$(BIN)/python -m benchmarks.intake --broker $(REDIS_URL) $(ARGS))
+	$(if $(AMQP_URL),$(BIN)/python -m benchmarks.intake --broker $(AMQP_URL) $(ARGS))
 
 demo: $(demo)  ## Run the example project until Ctrl-C; PORT=8123 moves it
 	$(BIN)/python example/manage.py demo --port $(PORT)

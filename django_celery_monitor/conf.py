@@ -34,6 +34,9 @@ SECRET_KEYS = (
     *("card", "cvv", "cvc"),
 )
 
+#: Messages that RabbitMQ may hand over at most.
+MAX_PREFETCH = 65_535
+
 _UNSET = object()
 
 
@@ -80,6 +83,17 @@ def to_count(value: Any, name: str) -> int:
         msg = f"{name} must be a positive whole number, not {value!r}."
         raise ImproperlyConfigured(msg)
     return value
+
+
+def to_prefetch(value: Any, name: str) -> int:
+    """Return a positive whole number that AMQP has 16 bits for.
+
+    Raises ImproperlyConfigured, which says ``name``, for every other value.
+    """
+    if to_count(value, name) > MAX_PREFETCH:
+        msg = f"{name} must be at most {MAX_PREFETCH}, not {value!r}."
+        raise ImproperlyConfigured(msg)
+    return int(value)
 
 
 def to_names(value: Any, name: str) -> tuple[str, ...]:
@@ -170,7 +184,7 @@ SETTINGS = {
     "monitor_durable_queue_ttl": Setting(86_400.0, to_seconds),
     "monitor_durable_queue_max_length": Setting(1_000_000, to_count),
     # Events that the broker hands over before the first of them is committed.
-    "monitor_durable_prefetch": Setting(20_000, to_count),
+    "monitor_durable_prefetch": Setting(5_000, to_prefetch),
 }
 
 

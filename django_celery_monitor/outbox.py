@@ -52,6 +52,7 @@ class Batch:
     finished: OrderedDict[str, Columns] = field(default_factory=OrderedDict)
     workers: dict[str, Columns] = field(default_factory=dict)
     size: int = 0
+    dropped: int = 0
 
     def __len__(self) -> int:
         """Return how many tasks there are."""
@@ -75,10 +76,11 @@ class Batch:
         return known is not None
 
     def see_worker(self, hostname: str, seen: Columns) -> None:
-        """Join an observation of a worker."""
+        """Join an observation of a worker; count the one that it is too many for."""
         known = self.workers.get(hostname)
         if known is None and len(self.workers) >= MAX_WORKERS:
             del self.workers[next(iter(self.workers))]
+            self.dropped += 1
         self.workers[hostname] = seen if known is None else join_worker(known, seen)
 
     def see_life(self, hostname: str, seen: Columns) -> None:
@@ -217,6 +219,7 @@ class Outbox:
         """Forget a batch: all of it is saved."""
         with self._lock:
             self._taken = None
+            self.counters.dropped += batch.dropped
             self.committed = batch.generation
             self._measure_room()
 

@@ -17,9 +17,6 @@ from .reconnecting import Reconnecting
 
 logger = get_logger(__name__)
 
-#: RabbitMQ counts what it hands over in 16 bits.
-MAX_PREFETCH = 65_535
-
 
 class Generations(Protocol):
     """What a durable queue has to know of the outbox: what is committed."""
@@ -95,7 +92,7 @@ class Receiver(Reconnecting):
         options: dict[str, Any] = {"no_ack": True}
         if self.durable_name is not None:
             prefetch = conf.get("monitor_durable_prefetch", self.app)
-            options = {"no_ack": False, "prefetch_count": min(prefetch, MAX_PREFETCH)}
+            options = {"no_ack": False, "prefetch_count": prefetch}
         receive = [self._receive]
         options |= {"queues": [self.queue], "callbacks": receive, "accept": self.accept}
         return [Consumer(**options)]

@@ -61,7 +61,7 @@ def test_defaults(app: Celery) -> None:
         "monitor_durable_queue_type": "classic",
         "monitor_durable_queue_ttl": timedelta(days=1).total_seconds(),
         "monitor_durable_queue_max_length": 1_000_000,
-        "monitor_durable_prefetch": 20_000,
+        "monitor_durable_prefetch": 5_000,
     }
 
 
@@ -144,9 +144,14 @@ def test_seconds_are_a_number_or_a_timedelta(name: str) -> None:
 @pytest.mark.parametrize("name", COUNTS)
 def test_count_is_a_positive_whole_number(name: str) -> None:
     assert accepted(name, 1) == 1
-    assert accepted(name, 10**9) == 10**9
+    assert accepted(name, 65_535) == 65_535
     for value in (None, "5", True, 0, -1, 1.5, [5]):
         assert refused(name, value)
+
+
+def test_prefetch_has_16_bits() -> None:
+    assert accepted("monitor_outbox_max_tasks", 10**9) == 10**9
+    assert refused("monitor_durable_prefetch", 65_536)
 
 
 @pytest.mark.parametrize("name", LISTS)

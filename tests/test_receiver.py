@@ -619,7 +619,7 @@ def test_durable_queue_outlives_its_consumer() -> None:
 
 
 def test_durable_consumer_acknowledges() -> None:
-    receiver = make_durable(monitor_durable_prefetch=100_000)
+    receiver = make_durable(monitor_durable_prefetch=65_535)
     made: list[dict[str, Any]] = []
     receiver.get_consumers(lambda **options: made.append(options), None)
     assert made[0]["no_ack"] is False
