@@ -21,6 +21,7 @@ from django_celery_monitor.models import TaskState, WorkerState
 from django_celery_monitor.utils import fromtimestamp
 from tests.events import NOW
 from tests.factories import TaskStateFactory, WorkerStateFactory
+from tests.test_join_many import seen_many
 
 pytestmark = pytest.mark.django_db
 
@@ -498,6 +499,11 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "update_state": lambda tasks, workers: (
         tasks.update_state("STARTED", "id-1", {"tstamp": at(0)}),
         tasks.update_state("SUCCESS", "id-1", {"tstamp": at(1)}),
+    ),
+    "join_many": lambda tasks, workers: (
+        workers.join_many({"one": {"pid": 1}}),
+        tasks.join_many(seen_many(2), {}),
+        tasks.join_many(seen_many(3, state="SUCCESS"), {}),
     ),
     "expiry": lambda tasks, workers: (
         tasks.expired({"SUCCESS"}, 1).count(),
