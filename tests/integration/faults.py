@@ -207,15 +207,24 @@ def start_camera(
     """Start a watched camera; return once an event has come to it."""
     own = (f"--frequency={frequency}", *arguments)
     camera = project.camera(*own, camera=WATCHED, settings=settings)
+
+    def heard() -> bool:
+        assert camera.popen.poll() is None, camera.output()
+        return received(project, camera) > 0
+
     with project.dispatcher() as dispatcher:
-
-        def heard() -> bool:
-            assert camera.popen.poll() is None, camera.output()
-            dispatcher.send("worker-heartbeat", freq=2.0)
-            return received(project, camera) > 0
-
-        wait_for(heard)
+        send_until(dispatcher, heard)
     return camera
+
+
+def send_until(dispatcher: EventDispatcher, condition: Callable[[], object]) -> None:
+    """Send heartbeats until ``condition`` is true."""
+
+    def beat() -> object:
+        dispatcher.send("worker-heartbeat", freq=2.0)
+        return condition()
+
+    wait_for(beat)
 
 
 def hold(project: Project) -> Path:
@@ -327,8 +336,9 @@ def waits_for_lock(database: Scratch) -> bool:
     """Return whether a connection to a server waits for a lock on a table."""
     if database.vendor == "postgresql":
         waiting = (
-            "SELECT 1 FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            # pg_stat_activity would stay the same within a transaction.
+            "SELECT 1 FROM pg_locks JOIN pg_database ON database = pg_database.oid"
+            " WHERE datname = current_database() AND NOT granted"
         )
     else:
         waiting = (

@@ -144,29 +144,20 @@ def test_database_restarted(
     django_db_blocker: DjangoDbBlocker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with (
-        django_db_blocker.unblock(),
-        faults.PostgreSQL() as cluster,
-    ):
+    with django_db_blocker.unblock(), faults.PostgreSQL() as cluster:
         monkeypatch.setenv("DATABASE_URL", cluster.url)
-        with scratch("server", tmp_path) as database:
-            project = Project(tmp_path / "project", database)
-            project.folder.mkdir()
-            project.prepare()
+        with faults.project_in(SERVER, tmp_path) as project:
             camera = start_camera(project)
-            try:
-                with flow(project, Ledger()) as ledger:
-                    for goal in (50, 100):
-                        wait_for(lambda: project.tasks.count() >= goal)  # noqa: B023
-                        database.connection.close()
-                        cluster.crash()
-                        sent = len(ledger.sent)
-                        wait_for(lambda: len(ledger.sent) >= sent + 50)  # noqa: B023
-                        cluster.start()
-                ledger.check(project)
-                end(project, camera)
-            finally:
-                project.end()
+            with flow(project, Ledger()) as ledger:
+                for goal in (50, 100):
+                    wait_for(lambda: project.tasks.count() >= goal)  # noqa: B023
+                    project.database.connection.close()
+                    cluster.crash()
+                    sent = len(ledger.sent)
+                    wait_for(lambda: len(ledger.sent) >= sent + 50)  # noqa: B023
+                    cluster.start()
+            ledger.check(project)
+            end(project, camera)
 
 
 # Locks
