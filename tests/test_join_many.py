@@ -76,7 +76,7 @@ def test_worker_without_a_row_is_none_and_no_change(
 ) -> None:
     seen = seen_many(2, worker="unknown")
     TaskState.objects.join_many(seen, {})
-    assert set(TaskState.objects.values_list("worker")) == {(None,)}
+    assert not TaskState.objects.exclude(worker=None).exists()
     with queries:
         assert len(TaskState.objects.join_many(seen, {})) == 0
     assert writes(queries) == []

@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +28,7 @@ from django_celery_monitor.merge import (
 from django_celery_monitor.models import TaskState, WorkerState
 from django_celery_monitor.observation import Observer
 from django_celery_monitor.sanitize import Sanitizer
+from tests.events import task_event
 from tests.strategies import task_streams, worker_streams
 
 Columns = dict[str, Any]
@@ -196,10 +197,8 @@ FLOATS = [0.1 + 0.2, 1e-300, 5e-324, 1.7976931348623157e308, 1 / 3, -0.0, 123456
 @pytest.mark.django_db
 @pytest.mark.parametrize("runtime", FLOATS)
 def test_every_number_comes_back_as_it_was(runtime: float) -> None:
-    seen = {"state": "SUCCESS", "tstamp": EPOCH, "tstamp_us": 0, "runtime": runtime}
-    if connection.vendor == "mysql":
-        seen["tstamp"] += timedelta(days=1)
-        seen["tstamp_us"] += 86_400_000_000
+    (seen,) = see_tasks([task_event("task-succeeded", runtime=runtime)])
+    del seen["worker"]
     TaskState.objects.join_many({"id-1": seen}, {})
     assert TaskState.objects.get().runtime == runtime
     assert len(TaskState.objects.join_many({"id-1": seen}, {})) == 0

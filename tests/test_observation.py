@@ -12,6 +12,7 @@ from celery import states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from django_celery_monitor.masking import MASK
 from django_celery_monitor.merge import TASK, WORKER, phase
 from django_celery_monitor.models import TaskState, WorkerState
 from django_celery_monitor.observation import (
@@ -20,7 +21,7 @@ from django_celery_monitor.observation import (
     exception_type,
     from_task,
 )
-from django_celery_monitor.sanitize import CUT_END, CUT_START, MASK, Sanitizer
+from django_celery_monitor.sanitize import CUT_END, CUT_START, Sanitizer
 from django_celery_monitor.utils import fromtimestamp
 from tests.events import NOW, feed, received, sent, task_event, worker_event
 from tests.strategies import poison, task_streams
@@ -120,7 +121,7 @@ def test_success() -> None:
 
 
 def test_failure() -> None:
-    error = {"exception": "proj.errors.Bad('b', 3)", "traceback": "Traceback"}
+    error: Event = {"exception": "proj.errors.Bad('b', 3)", "traceback": "Traceback"}
     seen = observe(task_event("task-failed", **error))
     assert (seen["result"], seen["exception"]) == (
         error["exception"],
@@ -132,7 +133,7 @@ def test_failure() -> None:
 
 
 def test_retry() -> None:
-    error = {"exception": "OSError('a')", "traceback": "Traceback"}
+    error: Event = {"exception": "OSError('a')", "traceback": "Traceback"}
     seen = observe(task_event("task-retried", **error))
     assert (seen["result"], seen["exception"]) == ("OSError('a')", "OSError")
     assert seen["attempts"] == [{"timestamp": NOW * US, **error}]
@@ -152,7 +153,7 @@ def test_retry_that_says_nothing_is_an_attempt() -> None:
         ({}, "TaskRevokedError('revoked')"),
     ],
 )
-def test_revoked(fields: dict[str, bool], result: str) -> None:
+def test_revoked(fields: dict[str, Any], result: str) -> None:
     seen = observe(task_event("task-revoked", **fields))
     assert (seen["state"], seen["result"]) == ("REVOKED", result)
     assert seen["exception"] == "TaskRevokedError"

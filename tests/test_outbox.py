@@ -321,8 +321,8 @@ class Machine(RuleBasedStateMachine):
         for uuid, seen in tasks_of(batch).items():
             self.saved.setdefault(uuid, []).append(seen)
         assert self.saved.keys() == self.ledger.keys()
-        for uuid, seen in self.ledger.items():
-            assert fold(self.saved[uuid]) == fold(seen)
+        for uuid, observations in self.ledger.items():
+            assert fold(self.saved[uuid]) == fold(observations)
 
 
 def fold(observations: list[Columns]) -> Columns:

@@ -202,7 +202,8 @@ def between(
     monkeypatch: pytest.MonkeyPatch, other: Callable[[], None]
 ) -> Iterator[Any]:
     """Let another writer write between the locking read and the insert, once."""
-    read, times = ExtendedQuerySet._locked, []
+    read = ExtendedQuerySet._locked
+    times: list[int] = []
 
     def locked(self: Any, *args: Any) -> Any:
         stored = read(self, *args)
