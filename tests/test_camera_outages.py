@@ -455,6 +455,26 @@ def test_driver_that_calls_a_refused_value_an_operational_error(camera: Camera) 
 
 
 @pytest.mark.django_db(transaction=True)
+def test_database_that_comes_back_while_rows_are_tried_alone(camera: Camera) -> None:
+    """It may do so just when it is asked whether it takes any row."""
+    back = False
+
+    def is_away(_: int, sql: str, params: Any) -> bool:
+        nonlocal back
+        back = back or ("INSERT" in sql and "probe-" in str(params))
+        return not back and "INSERT" in sql and "taskstate" in sql
+
+    feed(life_of("id-1", "id-2"), camera.state)
+    with Outage(is_away):
+        for number in range(PATIENCE + 2):
+            with at(60 + 100 * number):
+                camera.capture()
+    assert back
+    assert camera.counters.quarantined == 0
+    assert rows() == saved("id-1", "id-2")
+
+
+@pytest.mark.django_db(transaction=True)
 def test_table_that_takes_nothing_quarantines_nothing(camera: Camera) -> None:
     uuids = [f"id-{number}" for number in range(5)]
     feed(life_of(*uuids), camera.state)
@@ -608,18 +628,20 @@ LIFE = [
 @given(
     st.permutations([*LIFE, *LIFE]),
     st.sets(st.integers(1, 19)),
-    st.lists(st.booleans(), min_size=20, max_size=20),
+    st.lists(st.integers(1, 12), min_size=20, max_size=20),
 )
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_do_not_depend_on_when_shots_are_taken_and_which_fail(
-    events: list[Any], shots: set[int], fails: list[bool]
+    events: list[Any], shots: set[int], lasts: list[int]
 ) -> None:
     TaskState.objects.all().delete()
     camera = make()
     for number, event in enumerate(events):
         feed([event], camera.state)
         if number in shots:
-            with at(60 + 100 * number), Outage(lambda n, *_: fails[n % 20]):
+            # Within a shot the database goes away, and does not come back.
+            last = lasts[number]
+            with at(60 + 100 * number), Outage(lambda n, *_, last=last: n > last):
                 camera.capture()
     camera.cancel()
     rows = TaskState.objects.order_by("task_id").values_list(
