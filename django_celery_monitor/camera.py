@@ -197,12 +197,12 @@ class Camera(RowByRow):
             while (self.outbox or self._backoff) and time.monotonic() < deadline:
                 time.sleep(min(0.5, self._flush_timeout))
                 self.capture()
+            # First: a broker that is not heard of for long hands events out again.
+            if isinstance(Receiver.consuming, self._receiver):
+                Receiver.consuming.close()
+            self._reporter.stop()
         finally:
             limit.cancel()
-        # First: a broker that is not heard of for long hands events out again.
-        if isinstance(Receiver.consuming, self._receiver):
-            Receiver.consuming.close()
-        self._reporter.stop()
         if self.outbox or self._backoff:
             logger.critical("The camera ends, %d tasks are not saved", len(self.outbox))
             raise SystemExit(1)
@@ -242,6 +242,10 @@ class Camera(RowByRow):
                 self._save_batch(batch)
                 committed = time.time()
         except UNUSABLE as error:
+            self._put_off(error)
+        except Exception as error:
+            # A table that is missing, or what a subclass raises: it may be mended.
+            logger.exception("The shot failed")
             self._put_off(error)
         finally:
             if batch:

@@ -236,7 +236,8 @@ class Saver:
         keys = [*written.created, *written.changed]
         rows = model._default_manager.using(using)
         for row in rows.filter(**{f"{unique}__in": keys}):
-            answers = post_save.send_robust(
+            # Who fails is logged by Django.
+            post_save.send_robust(
                 sender=model,
                 instance=row,
                 created=getattr(row, unique) in created,
@@ -244,9 +245,6 @@ class Saver:
                 raw=False,
                 using=using,
             )
-            for receiver, answer in answers:
-                if isinstance(answer, Exception):
-                    logger.error("%r failed on %r", receiver, row, exc_info=answer)
 
 
 def _chunks(rows: Mapping[str, Seen]) -> Iterable[dict[str, Seen]]:
