@@ -65,6 +65,7 @@ class Saver:
         self._waiting: dict[str, Seen] = {}
         self._failures = 0
         self._refused: dict[str, int] = {}
+        self._refused_workers: set[str] = set()
 
     def save(self, batch: Batch, *, last: bool = False) -> None:
         """Save all of ``batch``, and what of it is saved is no longer in it.
@@ -92,16 +93,18 @@ class Saver:
             known = self._waiting.get(hostname)
             joined = seen if known is None else join_worker(known, seen)
             self._waiting[hostname] = joined
-        due = {h: seen for h, seen in self._waiting.items() if last or self._is_due(h)}
+        due = {h: seen for h, seen in self._waiting.items() if self._is_due(h, last)}
         if due:
             self._write_workers(due)
         for hostname in due:
             del self._waiting[hostname]
         batch.workers.clear()
 
-    def _is_due(self, hostname: str) -> bool:
+    def _is_due(self, hostname: str, last: bool) -> bool:  # noqa: FBT001
+        if hostname in self._refused_workers:
+            return False
         known, seen = self._known.get(hostname), self._waiting[hostname]
-        if known is None or hostname not in self._ids:
+        if last or known is None or hostname not in self._ids:
             return True
         written, pid, offline = known
         return (
@@ -126,6 +129,12 @@ class Saver:
             # Whether it is offline, and comes back with the next sign of life.
             offline = seen.get("offline_at_us") is not None
             self._known[hostname] = (now, seen.get("pid"), offline)
+        if unknown := workers.keys() - self._ids.keys():
+            if any(workers[hostname] for hostname in unknown):
+                # Its name alone may be taken where what it said was not.
+                self._write_workers({hostname: {} for hostname in unknown})
+            elif len(self._refused_workers) < MAX_WORKERS:
+                self._refused_workers |= unknown
         while len(self._known) > MAX_WORKERS:
             gone = next(iter(self._known))
             del self._known[gone]
@@ -141,7 +150,7 @@ class Saver:
     def _ids_of(self, chunk: Mapping[str, Seen]) -> dict[str, int]:
         """Return the primary keys of the workers of some tasks, made if missing."""
         hostnames = {h for seen in chunk.values() if (h := seen.get("worker"))}
-        if missing := hostnames - self._ids.keys():
+        if missing := hostnames - self._ids.keys() - self._refused_workers:
             self._write_workers({hostname: {} for hostname in missing})
         return {h: self._ids[h] for h in hostnames if h in self._ids}
 
@@ -184,11 +193,13 @@ class Saver:
                 self._bisect(model, dict(part), write)
             return
         try:
-            self._announce(model, write(chunk))
+            written = write(chunk)
         except Exception as error:
             if not self._takes_any(model, write) or self._may_pass(chunk, error):
                 raise failed from error
             self._quarantine(model, chunk, error)
+        else:
+            self._announce(model, written)
 
     def _may_pass(self, chunk: Mapping[str, Seen], error: Exception) -> bool:
         """Return whether the fault may be the database's own, and may pass."""
