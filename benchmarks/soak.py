@@ -96,10 +96,11 @@ class Soak:
     # Faults
 
     def kill_connections(self) -> None:
-        """End all connections to the database, a few times."""
-        for _ in range(self.rng.randint(1, 10)):
+        """End all connections to the database, over and over for some seconds."""
+        end = time.monotonic() + self.rng.uniform(0.5, 5)
+        while time.monotonic() < end:
             faults.kill_connections(self.project.database)
-            self.pause(0, 0.5)
+            time.sleep(0.01)
 
     def lock_table(self) -> None:
         """Keep the cameras from the table of tasks for up to 20 seconds."""
