@@ -22,7 +22,7 @@ from django_celery_monitor import saver
 from django_celery_monitor.camera import Camera
 from django_celery_monitor.models import CameraState, TaskState, WorkerState
 from tests.events import NOW, feed, received, task_event
-from tests.integration import faults
+from tests.integration import database_faults, faults
 from tests.integration.faults import Ledger, flow, projects, start_camera
 from tests.integration.processes import FILES, Process, Project, wait_for
 from tests.scratch import EVERYWHERE, Scratch, scratch
@@ -71,7 +71,7 @@ def test_connections_killed_while_events_flow(project: Project) -> None:
     camera = start_camera(project)
 
     def noticed(before: int) -> bool:
-        faults.kill_connections(project.database)
+        database_faults.kill_connections(project.database)
         return outages(camera) > before
 
     with flow(project, Ledger()) as ledger:
@@ -93,8 +93,9 @@ def send_outcomes(camera: Camera) -> None:
     assert not camera.outbox
     for number in range(25):
         at, host = NOW + 1, f"celery@{number % 3}"
-        outcome = {"result": str(number), "hostname": host, "at": at}
-        feed([task_event("task-succeeded", f"id-{number}", **outcome)], camera.state)
+        uuid, result = f"id-{number}", str(number)
+        event = task_event("task-succeeded", uuid, at, host, result=result)
+        feed([event], camera.state)
 
 
 def rows(database: Scratch) -> dict[str, Any]:
@@ -110,6 +111,12 @@ def rows(database: Scratch) -> dict[str, Any]:
     }
 
 
+def emptied(camera: Camera) -> bool:
+    """Take a shot; return whether nothing is left."""
+    camera.capture()
+    return not camera.outbox
+
+
 def run_shot(database: Scratch, number: int | None) -> int:
     """Take a shot whose connection is killed after statement ``number``, and others.
 
@@ -120,15 +127,15 @@ def run_shot(database: Scratch, number: int | None) -> int:
     app = Celery("faults", broker="memory://", set_as_current=False)
     camera = Camera(State(), freq=0.001, app=app, timer=Timer())
     send_outcomes(camera)
-    wrapper = faults.KilledAfter(database, number)
+    wrapper = database_faults.KilledAfter(database, number)
     with database.connection.execute_wrapper(wrapper):
         camera.capture()
-        wait_for(lambda: camera.capture() or not camera.outbox)
+        wait_for(partial(emptied, camera))
     assert camera.counters.quarantined == 0
     return wrapper.executed
 
 
-@override_settings(DATABASE_ROUTERS=["tests.integration.faults.Router"])
+@override_settings(DATABASE_ROUTERS=["tests.integration.database_faults.Router"])
 @pytest.mark.parametrize("kind", EVERYWHERE)
 def test_connection_killed_after_each_statement(
     kind: str,
@@ -140,7 +147,7 @@ def test_connection_killed_after_each_statement(
     monkeypatch.setattr(saver, "CHUNK", 10)
     with django_db_blocker.unblock(), scratch(kind, tmp_path) as database:
         database.migrate()
-        monkeypatch.setattr(faults.Router, "alias", database.alias)
+        monkeypatch.setattr(database_faults.Router, "alias", database.alias)
         statements = run_shot(database, None)
         assert statements > 6
         expected = rows(database)
@@ -155,7 +162,7 @@ def test_database_restarted(
     django_db_blocker: DjangoDbBlocker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with django_db_blocker.unblock(), faults.PostgreSQL() as cluster:
+    with django_db_blocker.unblock(), database_faults.PostgreSQL() as cluster:
         monkeypatch.setenv("DATABASE_URL", cluster.url)
         with faults.project_in(SERVER, tmp_path) as project:
             camera = start_camera(project)
@@ -180,7 +187,7 @@ def test_table_locked_for_15_seconds(project: Project) -> None:
     camera = start_camera(project)
     with flow(project, Ledger(), rate=50) as ledger:
         wait_for(lambda: len(ledger.sent) >= 20)
-        with faults.locked(project.database):
+        with database_faults.locked(project.database):
             begin, before = time.monotonic(), faults.received(project, camera)
             wait_for(lambda: time.monotonic() - begin >= 15)
             during = faults.received(project, camera) - before
@@ -201,7 +208,7 @@ def test_another_writer_of_sqlite(project: Project, settings: str) -> None:
     with flow(project, Ledger()) as ledger:
         for _ in range(3):
             sent = len(ledger.sent)
-            with faults.locked(project.database):
+            with database_faults.locked(project.database):
                 wait_for(lambda: len(ledger.sent) >= sent + 150)  # noqa: B023
 
     ledger.check(project)
@@ -218,7 +225,7 @@ def test_table_renamed_and_restored(project: Project) -> None:
     with flow(project, Ledger()) as ledger:
         for outage in range(5):
             sent = len(ledger.sent)
-            with faults.renamed(project.database):
+            with database_faults.renamed(project.database):
                 wait_for(lambda: len(ledger.sent) >= sent + 80)  # noqa: B023
                 wait_for(lambda: outages(camera) > outage)  # noqa: B023
             wait_for(lambda: project.tasks.count() > sent)  # noqa: B023
@@ -235,9 +242,8 @@ def test_50000_tasks_between_two_shots(project: Project) -> None:
     ledger = Ledger()
     tasks, step = 50_000, 500
     with project.dispatcher() as dispatcher:
-        dispatcher.buffer_group = {"task"}
-        dispatcher.buffer_limit = 24
-        dispatcher.on_send_buffered = None
+        together: Any = dispatcher
+        together.buffer_group = {"task"}
         for number in range(0, tasks, step):
             for n in range(number, number + step):
                 ledger.send_outcome(dispatcher, n)
@@ -293,7 +299,11 @@ def test_values_that_databases_refuse(project: Project) -> None:
             def make(type_: str, **fields: Any) -> Any:
                 return Event(**{"type": type_, **fields, **dirty})  # noqa: B023
 
-            call = {"uuid": label, "name": "proj.dirty", "kwargs": label}
+            call: dict[str, Any] = {
+                "uuid": label,
+                "name": "proj.dirty",
+                "kwargs": label,
+            }
             dispatcher.send("task-sent", Event=sent, **call)
             dispatcher.send("task-received", Event=sent, **call)
             dispatcher.send("task-succeeded", Event=make, uuid=label, result="4")

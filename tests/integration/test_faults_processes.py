@@ -11,7 +11,7 @@ from signal import SIGINT, SIGKILL, SIGTERM, Signals
 import pytest
 from pytest_django import DjangoDbBlocker
 
-from tests.integration import faults
+from tests.integration import database_faults, faults
 from tests.integration.brokers import RedisServer, redis_server
 from tests.integration.faults import Ledger, flow, projects, received, start_camera
 from tests.integration.processes import FILES, Project, wait_for
@@ -61,10 +61,10 @@ def test_a_signal_in_mid_write(project: Project, signals: list[Signals]) -> None
         for number in range(20):
             ledger.send(dispatcher, number)
         wait_for(lambda: project.tasks.count() == 20)
-        with faults.locked(project.database):
+        with database_faults.locked(project.database):
             for number in range(20, 300):
                 ledger.send(dispatcher, number)
-            wait_for(lambda: faults.waits_for_lock(project.database))
+            wait_for(lambda: database_faults.waits_for_lock(project.database))
             wait_for(lambda: received(project, camera) - before >= ledger.events)
             camera.signal(*signals)
 
@@ -76,7 +76,7 @@ def test_a_signal_in_mid_write(project: Project, signals: list[Signals]) -> None
 def test_the_end_while_the_database_stays_locked(project: Project) -> None:
     camera = start_camera(project, settings="impatient_settings")
     ledger, before = Ledger(), received(project, camera)
-    with faults.locked(project.database):
+    with database_faults.locked(project.database):
         with project.dispatcher() as dispatcher:
             for number in range(50):
                 ledger.send(dispatcher, number)

@@ -62,10 +62,11 @@ def reject(self: Task[Any, Any]) -> None:
 
 
 @app.task(bind=True)
-def progress(self: Task[Any, Any], file: str) -> None:
-    """Tell of a state of its own, and stay in it until somebody makes ``file``."""
+def progress(self: Task[Any, Any], begin: str, end: str) -> None:
+    """Tell of a state of its own and end, each when somebody makes a file."""
+    wait_for_file(begin)
     self.send_event("task-progress", percent=50)
-    wait_for_file(file)
+    wait_for_file(end)
 
 
 def wait_for_file(name: str) -> None:
