@@ -31,7 +31,7 @@ import django  # noqa: E402 -- finds the project by the lines above
 django.setup()
 
 from django_celery_monitor.models import CameraState  # noqa: E402 -- needs Django
-from tests.integration import faults  # noqa: E402
+from tests.integration import database_faults, faults  # noqa: E402
 from tests.integration.processes import Process, Project, wait_for  # noqa: E402
 
 COUNTERS = (
@@ -99,17 +99,17 @@ class Soak:
         """End all connections to the database, over and over for some seconds."""
         end = time.monotonic() + self.rng.uniform(0.5, 5)
         while time.monotonic() < end:
-            faults.kill_connections(self.project.database)
+            database_faults.kill_connections(self.project.database)
             time.sleep(0.01)
 
     def lock_table(self) -> None:
         """Keep the cameras from the table of tasks for up to 20 seconds."""
-        with faults.locked(self.project.database):
+        with database_faults.locked(self.project.database):
             self.pause(1, 20)
 
     def rename_table(self) -> None:
         """Take the table of tasks away for some seconds."""
-        with faults.renamed(self.project.database):
+        with database_faults.renamed(self.project.database):
             self.pause(0.5, 5)
 
     def restart_camera(self) -> None:

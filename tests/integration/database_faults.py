@@ -1,0 +1,204 @@
+"""Faults of databases: connections that end, locks, tables that go, crashes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from django.db.models import Model
+
+from tests.integration.brokers import free_port
+from tests.integration.processes import wait_for
+from tests.scratch import Scratch
+
+TASKS = "celery_monitor_taskstate"
+
+
+class Router:
+    """Routes the models of the monitor to a database of a test."""
+
+    alias = "default"
+
+    def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
+        """Return the alias that a model is read from; None: no opinion."""
+        return self.alias if model._meta.app_label == "celery_monitor" else None
+
+    db_for_write = db_for_read
+
+
+class KilledAfter:
+    """Has the connection killed after a statement has been executed.
+
+    Wraps each statement that is executed; number 0 is the first. On SQLite, which
+    has no connection to kill, the statement fails after it has been executed.
+    """
+
+    def __init__(self, database: Scratch, number: int | None) -> None:
+        self.database = database
+        self.number = number
+        self.executed = 0
+
+    def __call__(self, execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        """Execute a statement."""
+        result = execute(sql, *arguments)
+        self.executed += 1
+        if self.executed - 1 == self.number:
+            self.kill(self.database.connection.connection)
+        return result
+
+    def kill(self, raw: Any) -> None:
+        """End a connection of the driver's from another one."""
+        if self.database.vendor == "sqlite":
+            raise OperationalError("disk I/O error")
+        statement = (
+            f"SELECT pg_terminate_backend({raw.info.backend_pid}, 5000)"
+            if self.database.vendor == "postgresql"
+            else f"KILL {raw.thread_id()}"
+        )
+        with self.database.connection._nodb_cursor() as cursor:
+            cursor.execute(statement)
+
+
+def kill_connections(database: Scratch) -> int:
+    """End every connection to the database but this one; return how many."""
+    if database.vendor == "postgresql":
+        killed = database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return len(killed)
+    others = database.execute(
+        "SELECT id FROM information_schema.processlist"
+        " WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+    )
+    for (number,) in others:
+        # It may have ended by itself.
+        with suppress(OperationalError):
+            database.execute(f"KILL {number}")
+    return len(others)
+
+
+LOCK = {
+    "postgresql": ("BEGIN", f"LOCK TABLE {TASKS} IN ACCESS EXCLUSIVE MODE"),
+    "mysql": (f"LOCK TABLES {TASKS} WRITE",),
+    "sqlite": ("BEGIN IMMEDIATE",),
+}
+UNLOCK = {"postgresql": "COMMIT", "mysql": "UNLOCK TABLES", "sqlite": "COMMIT"}
+
+
+@contextmanager
+def locked(database: Scratch) -> Iterator[None]:
+    """Keep everybody else from the table of tasks, on SQLite from writing at all."""
+    for statement in LOCK[database.vendor]:
+        database.execute(statement)
+    try:
+        yield
+    finally:
+        database.execute(UNLOCK[database.vendor])
+
+
+def waits_for_lock(database: Scratch) -> bool:
+    """Return whether a connection to a server waits for a lock on a table."""
+    if database.vendor == "postgresql":
+        waiting = (
+            # pg_stat_activity would stay the same within a transaction.
+            "SELECT 1 FROM pg_locks JOIN pg_database ON database = pg_database.oid"
+            " WHERE datname = current_database() AND NOT granted"
+        )
+    else:
+        waiting = (
+            "SELECT 1 FROM information_schema.processlist"
+            " WHERE db = DATABASE() AND state LIKE 'Waiting for table%'"
+        )
+    return bool(database.execute(waiting))
+
+
+@contextmanager
+def renamed(database: Scratch) -> Iterator[None]:
+    """Take the table of tasks away for a while."""
+    database.execute(f"ALTER TABLE {TASKS} RENAME TO away")
+    try:
+        yield
+    finally:
+        database.execute(f"ALTER TABLE away RENAME TO {TASKS}")
+
+
+class PostgreSQL:
+    """A server of the test's own, which it may crash and start again."""
+
+    def __init__(self) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        on_path = shutil.which("initdb")
+        if not found and not on_path:
+            pytest.skip("there is no PostgreSQL to start")
+        self.programs = (found[-1] if found else Path(on_path or "")).parent
+        # The server refuses to run as root.
+        self.user = "nobody" if os.geteuid() == 0 else None
+        self.port = free_port()
+        self.url = f"postgres://postgres@127.0.0.1:{self.port}/postgres"
+        self.popen: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> PostgreSQL:
+        """Create the cluster and start the server."""
+        self.folder = Path(tempfile.mkdtemp(prefix="pg"))
+        if self.user is not None:
+            shutil.chown(self.folder, self.user)
+        data = str(self.folder / "data")
+        options = ("-U", "postgres", "-A", "trust", "--no-sync")
+        subprocess.run(
+            [str(self.programs / "initdb"), "-D", data, *options],
+            check=True,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            user=self.user,
+        )
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the server and remove the cluster."""
+        self.crash()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start the server; return when it answers."""
+        options = {
+            "fsync": "off",
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self.folder,
+        }
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        with (self.folder / "log").open("ab") as log:
+            self.popen = subprocess.Popen(
+                [self.programs / "postgres", "-D", self.folder / "data", *arguments],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                user=self.user,
+            )
+        ready = [
+            str(self.programs / "pg_isready"),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+        ]
+        quiet = subprocess.DEVNULL
+        wait_for(lambda: subprocess.run(ready, stdout=quiet).returncode == 0)
+
+    def crash(self) -> None:
+        """Stop the server in the middle of what it does."""
+        if self.popen is not None:
+            self.popen.send_signal(signal.SIGQUIT)
+            self.popen.wait(timeout=30)
+            self.popen = None
