@@ -103,8 +103,9 @@ class Camera(RowByRow):
         """Have every event brought here, and to the State for who looks at it."""
         attributes = {"counters": self.counters, "outbox": self.outbox}
         self._receiver: Any = type("CameraReceiver", (Receiver,), attributes)
-        self.app.events.receiver_cls = self._receiver
-        self.app.events.__dict__.pop("Receiver", None)
+        events: Any = self.app.events
+        events.receiver_cls = self._receiver
+        events.__dict__.pop("Receiver", None)
         if self.is_overridden():
             self.state.event_callback = self._on_event
             self.state.on_node_leave = self.on_node_leave

@@ -17,10 +17,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from django_celery_monitor.conf import SECRET_KEYS
+from django_celery_monitor.masking import MASK
 from django_celery_monitor.sanitize import (
     CUT_END,
     CUT_START,
-    MASK,
     MASK_FAILED,
     Sanitizer,
 )
