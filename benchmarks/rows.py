@@ -79,8 +79,8 @@ def bulk_load(using: str) -> float:
     table = Table(TaskState, "task_id", using)
     names = [field.attname for field in table.fields]
     found = TaskState.objects.using(using).values_list(*names)
-    rows = table._prepared([list(row) for row in found])
-    source, columns = TaskState._meta.db_table, table._column_list()
+    rows = table._prepared(table.fields, list(found))
+    source, columns = TaskState._meta.db_table, table._columns(table.fields)
     load = {
         "postgresql": _copy,
         "mysql": _load_data,

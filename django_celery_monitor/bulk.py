@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from typing import Any
 
 from django.db import connections, models
@@ -11,8 +12,14 @@ from django.db.models.constants import OnConflict
 
 Values = Sequence[Any]
 
+#: Databases whose drivers take many rows at once.
+DRIVEN = {"mysql", "postgresql", "sqlite"}
+
 #: Rows below which the ordinary statement is as fast as any other.
 FEW_ROWS = 8
+
+#: Whether PostgreSQL's driver, if there is one, can copy: psycopg 3 can.
+can_copy = find_spec("psycopg") is not None
 
 
 class Table:
@@ -27,107 +34,136 @@ class Table:
         self.using = using
         self.connection = connections[using]
         self.fields = [f for f in model._meta.concrete_fields if not f.primary_key]
-        self.columns = [str(field.column) for field in self.fields]
         self.unique: Any = model._meta.get_field(unique)
 
-    def insert(self, rows: Sequence[Values]) -> int:
-        """Insert rows, but for those that are there; return how many were inserted.
+    def insert(self, rows: Sequence[Values]) -> None:
+        """Insert rows.
 
-        Raises IntegrityError when one is there and the database cannot leave out
-        that one alone, and when one is refused.
+        Raises IntegrityError when one of them is there, or is refused.
         """
-        # MySQL's IGNORE would ignore whatever is wrong with a row, and cut values.
-        skips = self.connection.vendor in {"postgresql", "sqlite"}
-        return self._write(rows, "ON CONFLICT DO NOTHING" if skips else "", None)
-
-    def update(self, rows: Sequence[Values]) -> None:
-        """Replace rows that are there, all but their primary keys."""
-        changed = [field for field in self.fields if field is not self.unique]
-        suffix: str = self.connection.ops.on_conflict_suffix_sql(
-            self.fields,
-            OnConflict.UPDATE,
-            [field.column for field in changed],
-            [self.unique.column],
-        )
-        self._write(rows, suffix, changed)
-
-    def _write(
-        self, rows: Sequence[Values], suffix: str, changed: list[Any] | None
-    ) -> int:
-        """Insert rows; ``changed`` and ``suffix`` say what of those that are there."""
         if not rows:
-            return 0
-        vendor = self.connection.vendor
-        if vendor == "postgresql" and len(rows) > FEW_ROWS and _can_copy():
-            return self._copy(rows, suffix)
-        if vendor in {"mysql", "postgresql", "sqlite"}:
-            return self._execute_many(rows, suffix)
-        return self._orm(rows, changed)
-
-    def _execute_many(self, rows: Sequence[Values], suffix: str) -> int:
-        table = self.connection.ops.quote_name(self.model._meta.db_table)
-        places = ", ".join(["%s"] * len(self.columns))
-        statement = (
-            f"INSERT INTO {table} ({self._column_list()})"  # noqa: S608
-            f" VALUES ({places}) {suffix}"
-        )
-        with self.connection.cursor() as cursor:
-            cursor.executemany(statement, self._prepared(rows))
-            return int(cursor.rowcount)
-
-    def _copy(self, rows: Sequence[Values], suffix: str) -> int:
-        quote = self.connection.ops.quote_name
-        table = self.model._meta.db_table
-        into, columns = quote(f"{table}_copy"), self._column_list()
-        with self.connection.cursor() as cursor:
-            cursor.execute(
-                f"CREATE TEMPORARY TABLE IF NOT EXISTS {into}"  # noqa: S608
-                " ON COMMIT DELETE ROWS"
-                f" AS SELECT {columns} FROM {quote(table)} WITH NO DATA"
-            )
-            # Inserted and replaced rows may share a transaction.
-            cursor.execute(f"TRUNCATE {into}")
-            with cursor.copy(f"COPY {into} ({columns}) FROM STDIN") as copy:
-                for row in self._prepared(rows):
-                    copy.write_row(row)
-            cursor.execute(
-                f"INSERT INTO {quote(table)} ({columns})"  # noqa: S608
-                f" SELECT {columns} FROM {into} {suffix}"
-            )
-            return int(cursor.rowcount)
-
-    def _orm(self, rows: Sequence[Values], changed: list[Any] | None) -> int:
-        names = [field.attname for field in self.fields]
-        objects = [self.model(**dict(zip(names, row, strict=True))) for row in rows]
-        manager = self.model._base_manager.using(self.using)
-        if changed is None:
-            manager.bulk_create(objects)
+            return
+        if self.vendor == "postgresql" and len(rows) > FEW_ROWS and can_copy:
+            with self.connection.cursor() as cursor:
+                self._copy(cursor, self.table, self.fields, rows)
+        elif self.vendor in DRIVEN:
+            self._execute_many(self._insert_statement(), self.fields, rows)
         else:
-            features = self.connection.features
-            targeted = features.supports_update_conflicts_with_target
-            manager.bulk_create(
-                objects,
-                update_conflicts=True,
-                update_fields=[field.name for field in changed],
-                unique_fields=[self.unique.name] if targeted else None,
+            self._manager.bulk_create(self._objects(rows))
+
+    def update(self, rows: Sequence[Values], changed: Collection[str]) -> None:
+        """Set the attributes ``changed`` in rows that are there."""
+        fields = [field for field in self.fields if field.attname in changed]
+        if not rows or not fields:
+            return
+        if self.vendor == "postgresql" and len(rows) > FEW_ROWS and can_copy:
+            self._update_from_copy(rows, fields)
+        elif self.vendor in {"postgresql", "sqlite"}:
+            sets = ", ".join(f"{self._quote(field.column)} = %s" for field in fields)
+            where = f"{self._quote(self.unique.column)} = %s"
+            statement = f"UPDATE {self.table} SET {sets} WHERE {where}"  # noqa: S608
+            self._execute_many(statement, [*fields, self.unique], rows)
+        elif self.vendor == "mysql":
+            # The driver sends many rows together in an INSERT alone.
+            suffix = self.connection.ops.on_conflict_suffix_sql(
+                self.fields,
+                OnConflict.UPDATE,
+                [field.column for field in fields],
+                [self.unique.column],
             )
-        return len(objects)
+            statement = f"{self._insert_statement()} {suffix}"
+            self._execute_many(statement, self.fields, rows)
+        else:
+            self._upsert(rows, fields)
 
-    def _column_list(self) -> str:
-        return ", ".join(map(self.connection.ops.quote_name, self.columns))
+    def _insert_statement(self) -> str:
+        places = ", ".join(["%s"] * len(self.fields))
+        columns = self._columns(self.fields)
+        return f"INSERT INTO {self.table} ({columns}) VALUES ({places})"  # noqa: S608
 
-    def _prepared(self, rows: Sequence[Values]) -> Sequence[Values]:
-        """Return rows with values as the driver takes them."""
-        prepare = [
-            (index, adapt)
-            for index, field in enumerate(self.fields)
-            if (adapt := self._adapter(field)) is not None
-        ]
-        prepared = [list(row) for row in rows]
-        for index, adapt in prepare:
-            for row in prepared:
-                if row[index] is not None:
-                    row[index] = adapt(row[index])
+    def _execute_many(
+        self, statement: str, fields: Sequence[Any], rows: Sequence[Values]
+    ) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.executemany(statement, self._prepared(fields, rows))
+
+    def _update_from_copy(self, rows: Sequence[Values], fields: list[Any]) -> None:
+        copied = [self.unique, *fields]
+        copy = self._quote(f"{self.model._meta.db_table}_copy")
+        sets = ", ".join(
+            f"{column} = {copy}.{column}"
+            for column in (self._quote(field.column) for field in fields)
+        )
+        unique = self._quote(self.unique.column)
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"CREATE TEMPORARY TABLE {copy} AS"  # noqa: S608
+                f" SELECT {self._columns(copied)} FROM {self.table} WITH NO DATA"
+            )
+            self._copy(cursor, copy, copied, rows)
+            cursor.execute(
+                f"UPDATE {self.table} SET {sets} FROM {copy}"  # noqa: S608
+                f" WHERE {self.table}.{unique} = {copy}.{unique}"
+            )
+            cursor.execute(f"DROP TABLE {copy}")
+
+    def _copy(
+        self, cursor: Any, into: str, fields: Sequence[Any], rows: Sequence[Values]
+    ) -> None:
+        statement = f"COPY {into} ({self._columns(fields)}) FROM STDIN"
+        # Django wraps the errors of statements alone.
+        with self.connection.wrap_database_errors, cursor.copy(statement) as copy:
+            for row in self._prepared(fields, rows):
+                copy.write_row(row)
+
+    # Where the driver is not known to do any better
+
+    @property
+    def _manager(self) -> Any:
+        return self.model._base_manager.using(self.using)
+
+    def _objects(self, rows: Sequence[Values]) -> list[models.Model]:
+        names = [field.attname for field in self.fields]
+        return [self.model(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def _upsert(self, rows: Sequence[Values], fields: list[Any]) -> None:
+        targeted = self.connection.features.supports_update_conflicts_with_target
+        self._manager.bulk_create(
+            self._objects(rows),
+            update_conflicts=True,
+            update_fields=[field.name for field in fields],
+            unique_fields=[self.unique.name] if targeted else None,
+        )
+
+    # Names and values
+
+    @property
+    def vendor(self) -> str:
+        """What Django calls the kind of database."""
+        return self.connection.vendor
+
+    @property
+    def table(self) -> str:
+        """The name of the table, quoted."""
+        return self._quote(self.model._meta.db_table)
+
+    def _quote(self, name: str) -> str:
+        return str(self.connection.ops.quote_name(name))
+
+    def _columns(self, fields: Sequence[Any]) -> str:
+        return ", ".join(self._quote(field.column) for field in fields)
+
+    def _prepared(
+        self, fields: Sequence[Any], rows: Sequence[Values]
+    ) -> list[list[Any]]:
+        """Return the values of some fields as the driver takes them."""
+        places = [self.fields.index(field) for field in fields]
+        prepared = [[row[place] for place in places] for row in rows]
+        for index, field in enumerate(fields):
+            if (adapt := self._adapter(field)) is not None:
+                for row in prepared:
+                    if row[index] is not None:
+                        row[index] = adapt(row[index])
         return prepared
 
     def _adapter(self, field: Any) -> Callable[[Any], Any] | None:
@@ -142,9 +178,3 @@ class Table:
             # What Django does for them, in a tenth of the time.
             return str(value.replace(tzinfo=None))
         return self.connection.ops.adapt_datetimefield_value(value)
-
-
-def _can_copy() -> bool:
-    from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
-    return bool(is_psycopg3)

@@ -100,18 +100,18 @@ class ExtendedQuerySet(models.QuerySet[_M]):
         statement that inserts and one that updates; ``new`` has the columns that
         an inserted row begins with, ``write_time`` takes the time of the write. A
         row that says it all already is not written. Where another writer was the
-        first to insert a row, what that leaves is done in another transaction.
+        first to insert a row, all of it is done once more.
         Raises IntegrityError when a row is refused, whoever else writes.
         """
         using = self.select_for_update().db
         table = Table(self.model, unique, using)
         names = [column.attname for column in table.fields]
         empty = {**dict.fromkeys(names), **new}
-        written = Written()
         refused = -1
         for _ in range(JOIN_TRIES):
             inserts: dict[str, list[Any]] = {}
             updates: dict[str, list[Any]] = {}
+            changed = {write_time}
             try:
                 with transaction.atomic(using=using):
                     stored = self._locked(using, unique, sorted(seen), names)
@@ -123,21 +123,16 @@ class ExtendedQuerySet(models.QuerySet[_M]):
                             inserts[key] = list(values.values())[: len(names)]
                         elif changes := merge(row, seen[key]):
                             updates[key] = list({**row, **changes, **now}.values())
-                    table.update(list(updates.values()))
-                    inserted = table.insert(list(inserts.values()))
+                            changed.update(changes)
+                    table.update(list(updates.values()), changed)
+                    table.insert(list(inserts.values()))
             except IntegrityError:
                 # A row that another writer has inserted is there by now.
                 if len(stored) <= refused:
                     raise
                 refused = len(stored)
                 continue
-            written.changed += updates
-            if inserted == len(inserts):
-                written.created += inserts
-                return written
-            # Not in the same transaction, see _join.
-            seen = {key: seen[key] for key in inserts}
-            refused = -1
+            return Written(list(inserts), list(updates))
         msg = f"{len(seen)} rows are created and deleted over and over."
         raise OperationalError(msg)
 

@@ -30,7 +30,7 @@ logger = get_logger(__name__)
 UNUSABLE = (InterfaceError, OperationalError)
 
 #: Tasks that are saved in one transaction.
-CHUNK = 1_000
+CHUNK = 2_000
 
 #: How often the same rows may fail while the database answers, before they are
 #: looked at one by one: some drivers call a refused value an operational error.

@@ -304,9 +304,10 @@ def test_burst_costs_few_statements(camera: Camera, state: Any) -> None:
         camera.capture()
     assert TaskState.objects.filter(state="SUCCESS").count() == 3000
     reads = [sql for sql in statements.sql if sql not in statements.writes]
-    assert len(reads) == 3000 // CHUNK
+    chunks = -(-3000 // CHUNK)
+    assert len(reads) == chunks
     if connection.vendor == "sqlite":  # PostgreSQL copies, which is no statement
-        assert len(statements.writes) <= 3000 // CHUNK
+        assert len(statements.writes) <= chunks
 
 
 @pytest.mark.django_db
@@ -320,7 +321,7 @@ def test_heartbeats_of_all_workers_cost_few_statements(
                 feed([worker_event(hostname=hostname, at=NOW + second)], state)
             with Statements() as statements:
                 camera.capture()
-        reads = [sql for sql in statements.sql if sql not in statements.writes]
+        reads = [sql for sql in statements.sql if sql.startswith("SELECT")]
         assert len(reads) == 2  # the locking one, and the primary keys
         # PostgreSQL copies into a temporary table first.
         assert len(statements.writes) <= 4

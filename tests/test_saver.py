@@ -49,11 +49,7 @@ def many(number: int, type_: str = "task-succeeded", at: float = NOW) -> Batch:
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Write by the way of this database, and by that of any other."""
     if request.param == "orm":
-
-        def write(self: Table, rows: Any, suffix: str, changed: Any) -> int:
-            return self._orm(rows, changed) if rows else 0
-
-        monkeypatch.setattr(Table, "_write", write)
+        monkeypatch.setattr(Table, "vendor", property(lambda _: "other"))
     return str(request.param)
 
 
@@ -125,7 +121,9 @@ def test_a_thousand_rows_are_few_statements(
 ) -> None:
     with queries:
         saver.save(many(1000))
-    assert (count(queries, "SELECT"), count(queries, "INSERT")) == (1, 1)
+    # PostgreSQL copies, which is no statement.
+    copies = connection.vendor == "postgresql"
+    assert (count(queries, "SELECT"), count(queries, "INSERT")) == (1, not copies)
     assert len(queries) < 20
 
     with CaptureQueriesContext(connection) as queries:
@@ -135,7 +133,9 @@ def test_a_thousand_rows_are_few_statements(
 
     with CaptureQueriesContext(connection) as queries:
         saver.save(many(1000, at=NOW + 1))
-    assert (count(queries, "SELECT"), count(queries, "INSERT")) == (1, 1)
+    # The driver of MySQL sends many rows in an INSERT alone.
+    verb = "INSERT" if connection.vendor == "mysql" else "UPDATE"
+    assert (count(queries, "SELECT"), count(queries, verb)) == (1, 1)
     assert len(queries) < 20
 
 
@@ -153,11 +153,11 @@ def test_what_is_saved_stays_so_when_the_rest_fails(
     batch = many(30)
     insert, calls = Table.insert, []
 
-    def fail(self: Table, rows: Any) -> int:
+    def fail(self: Table, rows: Any) -> None:
         calls.append(len(rows))
         if self.model is TaskState and sum(calls) > 25:
             raise OperationalError("gone away")
-        return insert(self, rows)
+        insert(self, rows)
 
     monkeypatch.setattr(Table, "insert", fail)
     with pytest.raises(OperationalError):
