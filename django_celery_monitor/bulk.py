@@ -33,7 +33,9 @@ class Table:
         self.model = model
         self.using = using
         self.connection = connections[using]
-        self.fields = [f for f in model._meta.concrete_fields if not f.primary_key]
+        self.fields: list[Any] = [
+            f for f in model._meta.concrete_fields if not f.primary_key
+        ]
         self.unique: Any = model._meta.get_field(unique)
 
     def insert(self, rows: Sequence[Values]) -> None:
