@@ -26,6 +26,9 @@ _Join = Callable[[_Columns, _Columns], dict[str, Any]]
 #: Stands for the hostname of a worker that is none of a batch's; no event has it.
 OTHER_WORKER = "\0"
 
+#: What PostgreSQL and MySQL call a deadlock.
+DEADLOCK_STATE, DEADLOCK_NUMBER = "40P01", 1213
+
 #: How often a row may come and go under a save before the save fails.
 JOIN_TRIES = 10
 
@@ -66,12 +69,19 @@ class ExtendedQuerySet(models.QuerySet[_M]):
         """Merge ``seen`` into the row that ``key`` names, locked; else create it."""
         using = self.select_for_update().db
         rows = self.using(using)
+        alone = not transaction.get_connection(using).in_atomic_block
         for tries_left in reversed(range(JOIN_TRIES)):
-            with transaction.atomic(using=using):
-                row = rows.select_for_update().filter(**key).first()
-                if row is not None:
-                    row.update(merge(row.columns(), seen), using=using)
-                    return row
+            try:
+                with transaction.atomic(using=using):
+                    row = rows.select_for_update().filter(**key).first()
+                    if row is not None:
+                        row.update(merge(row.columns(), seen), using=using)
+                        return row
+            except OperationalError as error:
+                # One of those that wait for each other has to begin anew.
+                if tries_left and alone and _is_deadlock(error):
+                    continue
+                raise
             # Not in the same transaction: on MySQL those that come too late to insert
             # would each share a lock on the row, and wait for each other to have it.
             try:
@@ -289,6 +299,12 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
         workers = self.model._meta.get_field("worker").related_model
         rows = workers._default_manager.using(self.select_for_update().db)
         return str(rows.values_list("hostname", flat=True).get(pk=pk))
+
+
+def _is_deadlock(error: OperationalError) -> bool:
+    """Return whether a database has ended a transaction for the sake of another."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state == DEADLOCK_STATE or error.args[:1] == (DEADLOCK_NUMBER,)
 
 
 def _merge_by_id(stored: _Columns, seen: _Columns) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from celery import Celery
 from celery.events.event import Event
 from celery.events.state import State
 from celery.utils.log import get_logger
+from django.db import connection
 from django.test import override_settings
 from kombu.asynchronous.timer import Timer
 from pytest_django import DjangoDbBlocker
@@ -157,6 +158,8 @@ def test_connection_killed_after_each_statement(
             assert rows(database) == expected
 
 
+@pytest.mark.services("DATABASE_URL")
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="restarts PostgreSQL")
 def test_database_restarted(
     tmp_path: Path,
     django_db_blocker: DjangoDbBlocker,

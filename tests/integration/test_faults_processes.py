@@ -147,6 +147,7 @@ def on_redis(
         faults.end_processes(made)
 
 
+@pytest.mark.services("REDIS_URL")
 def test_redis_restarted(redis: RedisServer, on_redis: Project) -> None:
     """What is sent once both are back is saved; what is sent before may be lost."""
     camera = start_camera(on_redis)
@@ -170,6 +171,7 @@ def test_redis_restarted(redis: RedisServer, on_redis: Project) -> None:
     assert camera.wait() == 0
 
 
+@pytest.mark.services("REDIS_URL")
 def test_redis_frozen_for_a_while(redis: RedisServer, on_redis: Project) -> None:
     """Nothing is lost while the connections stay."""
     camera = start_camera(on_redis)
