@@ -213,7 +213,8 @@ def send_until(dispatcher: EventDispatcher, condition: Callable[[], object]) -> 
         dispatcher.send("worker-heartbeat", freq=2.0)
         return condition()
 
-    wait_for(beat)
+    # A camera that has lost its broker may wait for half a minute itself.
+    wait_for(beat, seconds=60)
 
 
 def hold(project: Project) -> Path:
