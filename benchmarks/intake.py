@@ -136,7 +136,7 @@ def _bare(app: Celery, tasks: int, ready: Any, taken: Any) -> dict[str, Any]:
             ready.set()
 
     with app.connection_for_read() as connection:
-        receiver = Bare(connection, app=app, handlers={"*": handle})
+        receiver: Any = Bare(connection, app=app, handlers={"*": handle})
         for _ in receiver.consume(limit=None):
             if len(times) == 2:
                 break
