@@ -2,10 +2,12 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import hypothesis
 import pytest
+from django.utils import translation
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("monitor", deadline=None)
@@ -18,6 +20,13 @@ DEFAULT_PORTS = {
     "redis": 6379,
     "amqp": 5672,
 }
+
+
+@pytest.fixture(autouse=True)
+def _language() -> Iterator[None]:
+    """Speak the language of the settings again: a page leaves its own behind."""
+    yield
+    translation.deactivate()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -188,7 +188,11 @@ class Command(BaseCommand):
         for option, name, *_ in SETTINGS:
             value = options[option.removeprefix("--").replace("-", "_")]
             if value is not None:
-                app.conf[name] = conf.SETTINGS[name].read(value, option)
+                setting = conf.SETTINGS[name].read(value, option)
+                app.conf[name] = setting
+                if app.conf.prefix:
+                    # Celery 5.5 looks for the name with its prefix first.
+                    app.conf[f"{app.conf.prefix}{name.upper()}"] = setting
         try:
             symbol_by_name(options["camera"])
         except (AttributeError, ImportError, ValueError) as exc:
