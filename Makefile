@@ -51,7 +51,7 @@ $(tools): $(created) $(metadata)
 
 # Half of the time goes to waiting for processes, which can be done side by side.
 test: $(tests)  ## Run the tests; DATABASE_URL, REDIS_URL and AMQP_URL add servers
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal --cov --cov-report=term $(ARGS)
 
 bench: $(tests)  ## Measure rows and events a second, each against a reference
 	$(BIN)/python -m benchmarks.rows $(ARGS)

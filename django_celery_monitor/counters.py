@@ -112,8 +112,8 @@ class Reporter:
         """
         self._started = self._last_shot = time.time()
         self._next_line = time.monotonic() + self.log_freq
-        self._write()
         self._guard(self._forget)
+        self._write()
 
     def report(
         self, last_shot: float | None = None, last_commit: float | None = None
@@ -212,5 +212,6 @@ class Reporter:
         rows = self._rows().order_by("-last_shot")
         rows.filter(last_shot__lt=timezone.now() - MAX_AGE).delete()
         newest = rows.values_list("last_shot", flat=True)
-        for oldest_kept in newest[MAX_RUNS - 1 : MAX_RUNS]:
+        # This run's own is yet to come.
+        for oldest_kept in newest[MAX_RUNS - 2 : MAX_RUNS - 1]:
             rows.filter(last_shot__lt=oldest_kept).delete()

@@ -10,7 +10,7 @@ import pytest
 from django.utils import translation
 
 # How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("monitor", deadline=None)
+hypothesis.settings.register_profile("monitor", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("monitor")
 
 DEFAULT_PORTS = {

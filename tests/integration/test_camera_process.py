@@ -11,6 +11,7 @@ import pytest
 from celery import chain, group
 from pytest_django import DjangoDbBlocker
 
+from django_celery_monitor.models import CameraState
 from tests.integration.conftest import MakeProject
 from tests.integration.processes import Project, wait_for
 
@@ -198,6 +199,8 @@ def test_a_signal_waits_for_the_shot_under_way(project: Project) -> None:
     camera = project.camera(
         "--frequency=0.2", camera="tests.integration.project.cameras.Telling"
     )
+    # Its own row is written first, and would wait for the lock as well.
+    wait_for(CameraState.objects.using(project.database.alias).exists)
     project.database.execute("BEGIN IMMEDIATE")
     send_events(project, "first")
     wait_for((project.folder / "shooting").exists)
