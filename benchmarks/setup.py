@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,16 @@ def database() -> Iterator[Scratch]:
 
     It is on the server that ``DATABASE_URL`` names, or else an SQLite file.
     """
-    kind = "server" if "://" in os.environ.get("DATABASE_URL", "") else "sqlite"
-    if os.environ.get("DATABASE_URL", "").startswith("sqlite"):
-        kind = "sqlite"
+    kind = kind_of_database()
     with tempfile.TemporaryDirectory() as folder, scratch(kind, Path(folder)) as made:
         made.migrate()
         yield made
+
+
+def kind_of_database() -> str:
+    """Return what ``scratch`` calls the database that ``DATABASE_URL`` names."""
+    url = os.environ.get("DATABASE_URL", "sqlite")
+    return "sqlite" if url.startswith("sqlite") else "server"
 
 
 def events(tasks: int, first: int = 0) -> Iterator[list[dict[str, Any]]]:
@@ -73,3 +77,10 @@ def events(tasks: int, first: int = 0) -> Iterator[list[dict[str, Any]]]:
             }
             for index, (type_, hostname, fields) in enumerate(happened)
         ]
+
+
+def rate(rows: int, run: Callable[[], Any]) -> float:
+    """Return how many of ``rows`` a second ``run`` does."""
+    began = time.perf_counter()
+    run()
+    return rows / (time.perf_counter() - began)
