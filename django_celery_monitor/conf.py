@@ -34,6 +34,12 @@ SECRET_KEYS = (
     *("card", "cvv", "cvc"),
 )
 
+#: Columns that the list of tasks can have.
+LIST_COLUMNS = (
+    *("state", "name", "id", "args", "queue", "worker"),
+    *("time", "wait", "runtime", "retries"),
+)
+
 #: Messages that RabbitMQ may hand over at most.
 MAX_PREFETCH = 65_535
 
@@ -74,6 +80,30 @@ def to_seconds(value: Any, name: str) -> float:
     return duration.total_seconds()
 
 
+def to_lifetime(value: Any, name: str) -> float:
+    """Return a duration in seconds that is more than nothing.
+
+    Raises ImproperlyConfigured, which says ``name``, for every other value.
+    """
+    seconds = to_seconds(value, name)
+    if not seconds:
+        msg = f"{name} must be more than 0."
+        raise ImproperlyConfigured(msg)
+    return seconds
+
+
+def to_interval(value: Any, name: str) -> float:
+    """Return a duration in seconds that is 0 or at least a second.
+
+    Raises ImproperlyConfigured, which says ``name``, for every other value.
+    """
+    seconds = to_seconds(value, name)
+    if 0 < seconds < 1:
+        msg = f"{name} must be 0 or at least 1 second, not {value!r}."
+        raise ImproperlyConfigured(msg)
+    return seconds
+
+
 def to_count(value: Any, name: str) -> int:
     """Return a positive whole number.
 
@@ -106,6 +136,21 @@ def to_names(value: Any, name: str) -> tuple[str, ...]:
     ):
         return tuple(value)
     msg = f"{name} must be a list of names, not {value!r}."
+    raise ImproperlyConfigured(msg)
+
+
+def to_columns(value: Any, name: str) -> tuple[str, ...]:
+    """Return some of ``LIST_COLUMNS``, each once, in an order.
+
+    Raises ImproperlyConfigured, which says ``name``, for every other value.
+    """
+    is_ordered = isinstance(value, (list, tuple))
+    if is_ordered and value and all(column in LIST_COLUMNS for column in value):
+        columns = tuple(value)
+        if len(set(columns)) == len(columns):
+            return columns
+    known = ", ".join(LIST_COLUMNS)
+    msg = f"{name} must be a list of some of {known}, each once, not {value!r}."
     raise ImproperlyConfigured(msg)
 
 
@@ -181,8 +226,18 @@ SETTINGS = {
     "monitor_durable_queue": Setting(None, to_queue_name),
     "monitor_durable_queue_type": Setting("classic", to_queue_type),
     # Seconds that an event stays in the durable queue, and how many events.
-    "monitor_durable_queue_ttl": Setting(86_400.0, to_seconds),
+    "monitor_durable_queue_ttl": Setting(86_400.0, to_lifetime),
     "monitor_durable_queue_max_length": Setting(1_000_000, to_count),
+    # Rows that an action of the admin may have when it is for all that match.
+    "monitor_max_selected": Setting(1_000, to_count),
+    # Seconds between two refreshes of a page of the admin; 0: pages stay as they are.
+    "monitor_refresh_interval": Setting(3.0, to_interval),
+    # Seconds after which a task that is in flight counts as stuck.
+    "monitor_stuck_after": Setting(3_600.0, to_lifetime),
+    # The columns of the list of tasks.
+    "monitor_list_columns": Setting(LIST_COLUMNS, to_columns),
+    # Tasks that an export of the list may have.
+    "monitor_max_exported": Setting(100_000, to_count),
     # Events that the broker hands over before the first of them is committed.
     "monitor_durable_prefetch": Setting(5_000, to_prefetch),
 }

@@ -152,17 +152,19 @@ class Reporter:
         *,
         force: bool = False,
     ) -> None:
-        """Write the row, if it is due or ``force``.
+        """Write the row, if it is due, rows were committed, or ``force``.
 
         ``last_shot``, when the last shot began, and ``last_commit``, when the last
         one that wrote anything was committed, are seconds since the epoch; None
-        leaves them as they were.
+        leaves them as they were. Pages of the admin ask this row whether anything
+        was written, so that it says so at once.
         """
         if last_shot is not None:
             self._last_shot = last_shot
         if last_commit is not None:
             self._last_commit = last_commit
-        if force or time.monotonic() >= self._next_write:
+        due = time.monotonic() >= self._next_write
+        if force or due or last_commit is not None:
             self._write()
 
     def stop(self) -> None:

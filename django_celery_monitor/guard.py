@@ -54,8 +54,10 @@ def fit(body: Any, now: float) -> tuple[dict[str, Any], bool]:
     if not isinstance(type_, str) or not 0 < len(type_) <= MAX_TYPE_LENGTH:
         raise Poison("no usable type")
     made_fit = False
-    if type_.startswith(("task-", "worker-")):
-        body, made_fit = _fit_fields(body, type_)
+    if type_.startswith("task-"):
+        body, made_fit = _fit_fields(body, ("hostname", "uuid"))
+    elif type_.startswith("worker-"):
+        body, made_fit = _fit_fields(body, ("hostname",))
     if not is_number(body.get("timestamp"), MAX_TIMESTAMP):
         body["timestamp"] = now
         made_fit = True
@@ -66,9 +68,11 @@ def fit(body: Any, now: float) -> tuple[dict[str, Any], bool]:
     return body, made_fit
 
 
-def _fit_fields(body: dict[str, Any], type_: str) -> tuple[dict[str, Any], bool]:
+def _fit_fields(
+    body: dict[str, Any], needed: tuple[str, ...]
+) -> tuple[dict[str, Any], bool]:
     """Make what is about a task or worker fit for the objects of Celery's State."""
-    for field in ("hostname", "uuid") if type_.startswith("task-") else ("hostname",):
+    for field in needed:
         value = body.get(field)
         if not isinstance(value, str) or not value:
             raise Poison(f"no usable {field}")
@@ -87,7 +91,8 @@ def _fit_fields(body: dict[str, Any], type_: str) -> tuple[dict[str, Any], bool]
 def is_number(value: Any, limit: float) -> bool:
     """Return whether ``value`` is a number, not negative and below ``limit``."""
     # A bool is an int to Python, and NaN is never below anything.
-    return type(value) in {int, float} and 0 <= value < limit
+    kind = type(value)
+    return (kind is float or kind is int) and 0 <= value < limit
 
 
 def sample(body: Any) -> str:

@@ -29,6 +29,9 @@ OTHER_WORKER = "\0"
 #: What PostgreSQL and MySQL call a deadlock.
 DEADLOCK_STATE, DEADLOCK_NUMBER = "40P01", 1213
 
+#: Workers that are looked at, the last heard of first, to tell which are alive.
+MOST_ALIVE = 10_000
+
 #: How often a row may come and go under a save before the save fails.
 JOIN_TRIES = 10
 
@@ -101,21 +104,21 @@ class ExtendedQuerySet(models.QuerySet[_M]):
         unique: str,
         seen: Mapping[str, _Columns],
         merge: _Join,
-        write_time: str,
         new: _Columns,
     ) -> Written:
         """Merge each of ``seen`` into the row that its key names, or insert it.
 
         All of it is one locking read in the order of the keys and at most one
         statement that inserts and one that updates; ``new`` has the columns that
-        an inserted row begins with, ``write_time`` takes the time of the write. A
-        row that says it all already is not written. Where another writer was the
-        first to insert a row, all of it is done once more.
+        an inserted row begins with. A row that says it all already is not written.
+        Where another writer was the first to insert a row, all of it is done once
+        more.
         Raises IntegrityError when a row is refused, whoever else writes.
         """
         using = self.select_for_update().db
-        table = Table(self.model, unique, using)
+        table = Table(self.model, using)
         names = [column.attname for column in table.fields]
+        *_, write_time = names
         empty = {**dict.fromkeys(names), **new}
         refused = -1
         for _ in range(JOIN_TRIES):
@@ -124,7 +127,7 @@ class ExtendedQuerySet(models.QuerySet[_M]):
             changed = {write_time}
             try:
                 with transaction.atomic(using=using):
-                    stored = self._locked(using, unique, sorted(seen), names)
+                    stored = self._locked(table, unique, sorted(seen))
                     now = {write_time: timezone.now()}
                     for key in sorted(seen):
                         if (row := stored.get(key)) is None:
@@ -147,17 +150,23 @@ class ExtendedQuerySet(models.QuerySet[_M]):
         raise OperationalError(msg)
 
     def _locked(
-        self, using: str, unique: str, keys: list[str], names: list[str]
+        self, table: Table, unique: str, keys: list[str]
     ) -> dict[str, dict[str, Any]]:
-        """Return the columns of rows by their keys, each row locked."""
-        rows = self.using(using).select_for_update().order_by(unique)
-        found = rows.filter(**{f"{unique}__in": keys}).values_list(*names)
+        """Return rows by their keys, all but the time of the write, and lock them."""
+        names = [column.attname for column in table.fields[:-1]]
+        rows = self.using(table.using).select_for_update().order_by(unique)
+        found = rows.filter(**{f"{unique}__in": table.any_of(keys)}).values_list(*names)
         columns = (dict(zip(names, values, strict=True)) for values in found)
         return {row[unique]: self.model.exact(row) for row in columns}
 
 
 class WorkerStateQuerySet(ExtendedQuerySet["WorkerState"]):
     """Queries of workers."""
+
+    def alive(self) -> list[WorkerState]:
+        """Return the workers that are alive, the last heard of first."""
+        heard_of = self.filter(last_heartbeat__isnull=False).order_by("-last_heartbeat")
+        return [worker for worker in heard_of[:MOST_ALIVE] if worker.is_alive()]
 
     def update_heartbeat(
         self,
@@ -195,7 +204,7 @@ class WorkerStateQuerySet(ExtendedQuerySet["WorkerState"]):
 
     def join_many(self, seen: Mapping[str, _Columns]) -> Written:
         """Save what was observed of many workers, by hostname, in one transaction."""
-        return self._join_many("hostname", seen, merge_worker, "last_update", {})
+        return self._join_many("hostname", seen, merge_worker, {})
 
 
 class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
@@ -291,7 +300,7 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
             for key, columns in seen.items()
         }
         return self._join_many(
-            "task_id", with_ids, merge, "updated_at", {"hidden": False, "retries": 0}
+            "task_id", with_ids, merge, {"hidden": False, "retries": 0}
         )
 
     def _hostname(self, pk: int) -> str:

@@ -32,6 +32,13 @@ ROUTE = ("queue", "exchange", "routing_key", "route_retries")
 #: What does not change between attempts.
 LINEAGE = ("root_id", "parent_id")
 
+#: The times of an attempt, the exact instant of each, and which of two counts.
+TIMES: tuple[tuple[str, str, Any], ...] = (
+    ("sent_at", "sent_us", min),
+    ("received_at", "received_us", max),
+    ("started_at", "started_us", max),
+)
+
 #: Every column that events decide.
 TASK = (
     *(*OUTCOME, *CALL, *ROUTE, *LINEAGE),
@@ -110,9 +117,9 @@ def join_task(one: Columns, other: Columns) -> dict[str, Any]:
         _take(joined, lost, column, max)
     if retries := lost.get("retries"):
         joined["retries"] = max(retries, joined.get("retries") or 0)
-    _take_time(joined, lost, "sent_at", "sent_us", min)
-    _take_time(joined, lost, "received_at", "received_us", max)
-    _take_time(joined, lost, "started_at", "started_us", max)
+    for column, exact, choose in TIMES:
+        if lost.get(column) is not None:
+            _take_time(joined, lost, column, exact, choose)
     if lost.get("attempts"):
         joined["attempts"] = newest_attempts(
             [*lost["attempts"], *(joined.get("attempts") or ())]
@@ -131,9 +138,7 @@ def _take_time(
     joined: dict[str, Any], lost: Columns, column: str, exact: str, choose: Any
 ) -> None:
     """Choose between two times by the exact instants where both have them."""
-    value = lost.get(column)
-    if value is None:
-        return
+    value = lost[column]
     known, instants = joined.get(column), (joined.get(exact), lost.get(exact))
     if known is not None:
         compared = (known, value) if None in instants else instants

@@ -31,6 +31,9 @@ EVENT_STATES = {
     "succeeded": states.SUCCESS,
 }
 
+#: A load average is no more than this.
+MAX_LOAD = 1_000_000.0
+
 #: Characters that are kept of each text of an attempt.
 MAX_ATTEMPT_TEXT = 4000
 
@@ -227,7 +230,10 @@ class Observer:
         load = event.get("loadavg")
         if isinstance(load, (list, tuple)) and len(load) <= MAX_ATTEMPTS:
             numbers = [fit.number(value) for value in load]
-            about["loadavg"] = [n for n in numbers if n is not None]
+            # PostgreSQL's JSON has no floats: a huge one would come back as another.
+            about["loadavg"] = [
+                min(max(n, 0.0), MAX_LOAD) for n in numbers if n is not None
+            ]
         for column in ("sw_ident", "sw_ver", "sw_sys"):
             if isinstance(value := event.get(column), str):
                 about[column] = fit.identifier(value)

@@ -29,8 +29,9 @@ def size_of(seen: Mapping[str, Any]) -> int:
     for column in _LONG:
         if text := seen.get(column):
             size += _bytes(text)
-    for attempt in seen.get("attempts") or ():
-        size += _bytes(attempt["exception"]) + _bytes(attempt["traceback"])
+    if attempts := seen.get("attempts"):
+        for attempt in attempts:
+            size += _bytes(attempt["exception"]) + _bytes(attempt["traceback"])
     return size
 
 
@@ -71,7 +72,7 @@ class Batch:
             seen = join_task(known, seen)
             self.size -= size_of(known)
         self.size += size_of(seen)
-        ended = phase(seen) in {Phase.NOT_RUN, Phase.FINISHED}
+        ended = phase(seen) >= Phase.NOT_RUN
         (self.finished if ended else self.unfinished)[task_id] = seen
         return known is not None
 

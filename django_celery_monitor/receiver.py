@@ -41,6 +41,8 @@ class Receiver(Reconnecting):
 
     #: Where what arrives is counted; a camera has one of its own.
     counters: Counters = Counters()
+    #: Whether the events are for a State, which orders them by their logical clocks.
+    for_state = True
     #: Tells what is committed; without one, everything that was handled is.
     outbox: Generations | None = None
 
@@ -132,11 +134,16 @@ class Receiver(Reconnecting):
         clock that is ahead would win against everything that follows, so no event
         happens later than it is received. Raises guard.Poison.
         """
-        event, made_fit = guard.fit(body, time.time())
-        self.counters.made_fit += made_fit
-        type_, event = super().event_from_message(event, localize, *args, **kwargs)
-        event["timestamp"] = min(event["timestamp"], event["local_received"])
-        return type_, event
+        now = time.time()
+        event, made_fit = guard.fit(body, now)
+        if made_fit:
+            self.counters.made_fit += 1
+        if event["timestamp"] > now:
+            event["timestamp"] = now
+        if self.for_state:
+            return super().event_from_message(event, localize, *args, **kwargs)
+        event["local_received"] = now
+        return event["type"], event
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Skip a message that cannot be decoded."""

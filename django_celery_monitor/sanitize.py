@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from hashlib import sha256
 from math import isfinite, isnan
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +22,8 @@ MASK_FAILED = "[not stored: monitor_mask failed]"
 
 #: How many hexadecimal digits of a SHA-256 digest end an overlong identifier.
 _DIGEST = 32
+#: Characters of a text that is remembered with its mask, and how many texts are.
+_SHORT, _SHORT_TEXTS = 250, 4_096
 # PostgreSQL refuses NUL; a lone surrogate cannot be encoded for any database.
 _UNFIT = re.compile("[\0\ud800-\udfff]")
 
@@ -44,6 +47,8 @@ class Sanitizer:
         self._max_text = max_text
         self._custom_mask = mask
         self._masker = Masker(secret_keys)
+        # The same arguments come with task-sent and task-received, "{}" with many.
+        self._fit_short = lru_cache(_SHORT_TEXTS)(self._fit)
 
     @classmethod
     def from_settings(cls, app: Celery | None = None) -> Sanitizer:
@@ -65,15 +70,14 @@ class Sanitizer:
         A value of more than ``max_length`` characters keeps its beginning and ends
         with an ellipsis and a digest of it all.
         """
-        fit = value
-        if not (value.isascii() and "\0" not in value):
-            fit = _UNFIT.sub(_escape, value)
+        if len(value) <= max_length and value.isascii() and "\0" not in value:
+            return value
+        fit = _UNFIT.sub(_escape, value)
         if len(fit) > max_length:
             digest = sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
             tail = f"…{digest[:_DIGEST]}"[-max_length:]
             fit = fit[: max_length - len(tail)] + tail
-        if fit is not value:
-            self.made_fit += fit != value
+        self.made_fit += fit != value
         return fit
 
     def text(self, value: str, keep: Literal["start", "end"] = "start") -> str:
@@ -81,6 +85,13 @@ class Sanitizer:
 
         A longer one keeps its start, or its end, and says that it was cut.
         """
+        short = self._custom_mask is None and len(value) <= _SHORT
+        fit, changed = (self._fit_short if short else self._fit)(value, keep)
+        self.made_fit += changed
+        return fit
+
+    def _fit(self, value: str, keep: Literal["start", "end"]) -> tuple[str, bool]:
+        """Return what ``text`` does, and whether more than a secret has changed."""
         fit = value
         if not (value.isascii() and "\0" not in value):
             fit = _UNFIT.sub(_escape, value)
@@ -92,9 +103,8 @@ class Sanitizer:
         else:
             fit = self._mask(fit)
         if len(fit) > self._max_text:
-            fit, changed = self._cut(fit, keep), True
-        self.made_fit += changed
-        return fit
+            return self._cut(fit, keep), True
+        return fit, changed
 
     def integer(self, value: object, low: int = 0, high: int = 2**31 - 1) -> int | None:
         """Return a whole number between ``low`` and ``high``, the nearest one.

@@ -192,11 +192,23 @@ class Saver:
             for part in (items[:half], items[half:]):
                 self._bisect(model, dict(part), write)
             return
+        # A table that is away, and back at any moment, takes no other row either.
+        if not self._takes_any(model, write):
+            raise failed
+        self._write_one(model, chunk, write)
+
+    def _write_one(
+        self,
+        model: type[Row],
+        chunk: Mapping[str, Seen],
+        write: Callable[[Mapping[str, Seen]], Written],
+    ) -> None:
+        """Write a row that has failed, or give it up where any other is taken."""
         try:
             written = write(chunk)
         except Exception as error:
             if not self._takes_any(model, write) or self._may_pass(chunk, error):
-                raise failed from error
+                raise
             self._quarantine(model, chunk, error)
         else:
             self._announce(model, written)

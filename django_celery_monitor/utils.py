@@ -21,6 +21,7 @@ T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 EPOCH = datetime(1970, 1, 1, tzinfo=datetime_timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
 
 # Characters. Celery cuts its own reprs at 1,024 unless told otherwise, and the
 # parser of a much longer hostile text could exhaust the stack.
@@ -80,7 +81,7 @@ def from_microseconds(value: int) -> datetime:
 
     It is what ``fromtimestamp`` returns, for a time that is exact.
     """
-    when = EPOCH + timedelta(microseconds=value)
+    when = EPOCH + value * MICROSECOND
     return when if settings.USE_TZ else correct_awareness(when)
 
 
@@ -91,7 +92,7 @@ def to_microseconds(value: datetime) -> int:
     """
     if timezone.is_naive(value):
         value = timezone.make_aware(value, timezone.get_default_timezone())
-    return (value - EPOCH) // timedelta(microseconds=1)
+    return (value - EPOCH) // MICROSECOND
 
 
 def exact_microseconds(value: datetime | None, exact: int | None) -> int | None:
@@ -179,7 +180,7 @@ def fixedwidth(
         if value is None or value == "":
             return SafeString("")
         text = str(value)
-        laid_out = _prettify(text, width) if pretty else text
+        laid_out = prettify(text, width) if pretty else text
         is_cut = len(laid_out) > maxlen
         shown = f"{laid_out[: maxlen - 1]}…" if is_cut else laid_out
         lines = re.findall(rf"[^\n]{{1,{width}}}\n?|\n", shown)
@@ -196,7 +197,7 @@ def fixedwidth(
     return display
 
 
-def _prettify(text: str, width: int) -> str:
+def prettify(text: str, width: int) -> str:
     """Return the text of a container over lines of ``width``, any other unchanged."""
     if len(text) > PRETTY_MAXLEN:
         return text
