@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.contrib import admin
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext
+
+from django_celery_monitor import conf
+
+from .keys import is_key
+from .live import LivePages
+from .replies import Conversation
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
-
-    BaseAdmin = admin.ModelAdmin[Any]
-else:
-    BaseAdmin = admin.ModelAdmin
 
 
 class MonitorList(ChangeList):
@@ -27,7 +33,7 @@ class MonitorList(ChangeList):
         self.title = str(self.model_admin.list_page_title)
 
 
-class ModelMonitor(BaseAdmin):
+class ModelMonitor(LivePages):
     """The pages of a model whose rows only a camera writes.
 
     Nobody may change a row, superusers included. ``can_add`` and ``can_delete``
@@ -41,19 +47,27 @@ class ModelMonitor(BaseAdmin):
     can_delete = True
     control_permission = ""
     confirmation_template = "django_celery_monitor/confirm_action.html"
+    change_form_template = "django_celery_monitor/change_form.html"
+    #: Actions that the page of a row offers as well, and what their buttons say.
+    page_actions: ClassVar[Mapping[str, str | Promise]] = {}
 
     # The stubs of the admin know of no callables in these.
     list_display: Any
     readonly_fields: ClassVar[Any]
     fieldsets: ClassVar[Any]
+    sortable_by: ClassVar[Any]
+    list_filter: ClassVar[Any]
 
     # A second count, of all rows, on every page of the list.
     show_full_result_count = False
 
+    change_list_template = "django_celery_monitor/change_list.html"
+
     class Media:
-        """The style sheet."""
+        """The style sheet, and the script that refreshes pages."""
 
         css = {"all": ("django_celery_monitor/style.css",)}  # noqa: RUF012
+        js = (forms.Script("django_celery_monitor/live.js", type="module"),)
 
     def describe(self, row: Any) -> tuple[str, str]:
         """Return the state of ``row`` and its name for a confirmation page."""
@@ -71,8 +85,34 @@ class ModelMonitor(BaseAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show the page of one row under ``detail_title``."""
-        context = {"title": self.detail_title, **(extra_context or {})}
+        context = {
+            "title": self.detail_title,
+            "page_actions": self.get_page_actions(request),
+            "page_links": self.get_page_links(request, object_id),
+            **(extra_context or {}),
+        }
         return super().change_view(request, object_id, form_url, context)
+
+    def get_page_actions(self, request: HttpRequest) -> list[tuple[str, str | Promise]]:
+        """Return the actions that the user may choose on the page of a row."""
+        permitted = self.get_actions(request)
+        return [each for each in self.page_actions.items() if each[0] in permitted]
+
+    def get_page_links(
+        self, request: HttpRequest, object_id: str
+    ) -> list[tuple[str, str]]:
+        """Return the links beside these actions: address and text."""
+        return []
+
+    def destination(self, rows: Sequence[Any]) -> list[str] | None:
+        """Return the names of the workers that ``rows`` are; None: all are told."""
+        return None
+
+    def outcome(self, row: Any, conversation: Conversation) -> str:
+        """Return what came of a command, for the history of ``row``."""
+        if not conversation.asked or conversation.replies:
+            return ""
+        return gettext("No worker has answered.")
 
     # What there is to add is the columns, not how a page shows them.
 
@@ -103,6 +143,29 @@ class ModelMonitor(BaseAdmin):
     ) -> bool:
         """Return whether the user may delete rows."""
         return self.can_delete and super().has_delete_permission(request, obj)
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse | None:
+        """Run an action, unless it is for all that match and these are too many."""
+        if forms.BooleanField().to_python(request.POST.get("select_across")):
+            most = conf.get("monitor_max_selected")
+            if queryset[: most + 1].count() > most:
+                text = gettext(
+                    "Nothing was done: more than %(most)d rows match. Select some, or"
+                    " narrow the list."
+                )
+                self.message_user(request, text % {"most": most}, messages.ERROR)
+                return None
+        else:
+            # Which rows are selected does not change while the user confirms it; which
+            # of them the list has, with its filters and its bounds, does.
+            queryset = self.get_queryset(request)
+            post = request.POST.copy()
+            selected = [str(key) for key in post.getlist(ACTION_CHECKBOX_NAME)]
+            post.setlist(ACTION_CHECKBOX_NAME, [key for key in selected if is_key(key)])
+            request.POST = post  # type: ignore[assignment]
+        return super().response_action(request, queryset, *args, **kwargs)
 
     def has_control_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may use the actions that talk to workers."""

@@ -53,12 +53,6 @@ def connect() -> Iterator[tuple[Control, Connection]]:
         control: Any = copy(app.control)
         control.mailbox = control.mailbox(connection)
         control.mailbox.producer_pool = None
-        errors: tuple[type[BaseException], ...] = (
-            OperationalError,
-            OSError,
-            *connection.connection_errors,
-            *connection.channel_errors,
-        )
         try:
             connection.ensure_connection(
                 max_retries=len(connection.alt),
@@ -67,8 +61,18 @@ def connect() -> Iterator[tuple[Control, Connection]]:
                 timeout=TIMEOUT,
             )
             yield control, connection
-        except errors as exc:
+        except errors(connection) as exc:
             raise BrokerError(without_password(str(exc), connection.password)) from exc
+
+
+def errors(connection: Connection) -> tuple[type[BaseException], ...]:
+    """Return what can go wrong with the broker."""
+    return (
+        OperationalError,
+        OSError,
+        *connection.connection_errors,
+        *connection.channel_errors,
+    )
 
 
 def without_password(text: str, password: Any) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.functional import Promise
+from django.utils.functional import Promise, SimpleLazyObject
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_celery_monitor.models import CameraState
 
-from . import display
+from . import display, live
 from .base import ModelMonitor
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ def gap(camera: CameraState) -> str:
     if end is None or end >= camera.started_at:
         return admin.site.empty_value_display
     return duration(end, camera.started_at)
+
+
+def nobody_watches() -> bool:
+    """Return whether no camera is watching now."""
+    running = CameraState.objects.filter(stopped_at=None)
+    latest = running.order_by("-last_shot")[:LATEST]
+    return not any(camera.is_watching() for camera in latest)
 
 
 #: Times and durations, as the list and as the page shows them.
@@ -94,6 +101,8 @@ class CameraMonitor(ModelMonitor):
     )
     list_display_links = ("hostname",)
     search_fields = ("hostname",)
+    change_list_template = "django_celery_monitor/camera_list.html"
+    changes_with: ClassVar = live.WRITTEN | live.WATCHED
 
     readonly_fields = (camera_state, gap, *TIMES, LAG)
     fieldsets = (
@@ -113,13 +122,8 @@ class CameraMonitor(ModelMonitor):
         return rows.with_previous_end()
 
     def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, str] | None = None
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the list, and say so when no camera is watching."""
-        response = super().changelist_view(request, extra_context)
-        if request.method == "GET" and response.status_code == 200:
-            running = CameraState.objects.filter(stopped_at=None)
-            latest = running.order_by("-last_shot")[:LATEST]
-            if not any(camera.is_watching() for camera in latest):
-                messages.warning(request, gettext("No camera is watching."))
-        return response
+        context = {"nobody_watching": SimpleLazyObject(nobody_watches)}
+        return super().changelist_view(request, {**context, **(extra_context or {})})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, cast
 
 from celery import states
@@ -41,6 +42,8 @@ NODE_STATE_COLORS = {"ONLINE": "green", "OFFLINE": "gray"}
 Display = Callable[[Any], str | None]
 
 
+# The same few for every row of a list.
+@lru_cache(maxsize=64)
 def badge(text: str, color: str) -> SafeString:
     """Return ``text`` as a badge; ``color`` is one of the style sheet's."""
     return format_html(
@@ -95,14 +98,20 @@ def seconds(value: float | None) -> str | None:
 
 
 def natural_time(value: datetime | None) -> SafeString | None:
-    """Return a time as people say it, with the exact time in the title."""
+    """Return a time as people say it.
+
+    The exact time is in the title, and beside it for those who hear the page.
+    """
     if value is None:
         return None
+    when = exact(value)
     return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
-        exact(value).replace(" ", "T"),
-        exact(value),
+        '<time datetime="{}" title="{}">{}</time>'
+        '<span class="visually-hidden"> ({})</span>',
+        when.replace(" ", "T"),
+        when,
         naturaldate(value, include_seconds=True),
+        when,
     )
 
 
@@ -118,20 +127,31 @@ def exact_time(value: datetime | None) -> SafeString | None:
     )
 
 
-def exact(value: datetime) -> str:
-    """Return a time in the current time zone, to the second."""
+def exact(value: datetime, timespec: str = "seconds") -> str:
+    """Return a time in the current time zone, to the second or as exactly as told."""
     if timezone.is_aware(value):
         # Some zones cannot express the first or the last day of the calendar.
         with suppress(OverflowError):
             value = timezone.localtime(value)
-    return value.isoformat(sep=" ", timespec="seconds")
+    return value.isoformat(sep=" ", timespec=timespec)
 
 
-def text(value: object) -> SafeString | None:
-    """Return a long text with its own line breaks."""
-    if value is None or value == "":
-        return None
-    return format_html('<pre class="celery-monitor-text">{}</pre>', str(value))
+def copy_button(label: str, *, source: str | None = None, text: str = "") -> SafeString:
+    """Return a button that copies, called ``label``, for copy.js to serve.
+
+    It copies ``text``, or the text of the element whose id is ``source``.
+    """
+    attribute, value = ("copy", text) if source is None else ("copy-from", source)
+    return format_html(
+        '<button type="button" class="celery-monitor-copy" data-{}="{}"'
+        ' data-copied="{}" data-failed="{}" aria-label="{}" title="{}"></button>',
+        attribute,
+        value,
+        gettext("Copied"),
+        gettext("It could not be copied"),
+        label,
+        label,
+    )
 
 
 def field(

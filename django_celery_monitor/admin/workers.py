@@ -1,92 +1,42 @@
-"""The pages of workers and what can be done to workers."""
+"""The pages of workers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
-from celery.app.control import Control
 from django.contrib import admin
+from django.contrib.admin import SimpleListFilter
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.functional import Promise
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext_lazy
-from kombu import Connection
 
 from django_celery_monitor.models import WorkerState
 
-from . import actions, display
+from . import display
 from .base import ModelMonitor
+from .worker_actions import WorkerActions
 
 
-def hostnames(nodes: Sequence[WorkerState]) -> list[str]:
-    """Return the names by which ``nodes`` are addressed."""
-    return [node.hostname for node in nodes]
+class AliveFilter(SimpleListFilter):
+    """Whether a worker is alive."""
 
+    title = _("state")
+    parameter_name = "alive"
 
-def shutdown(
-    control: Control, nodes: Sequence[WorkerState], connection: Connection
-) -> None:
-    """Tell ``nodes`` to shut down."""
-    control.shutdown(destination=hostnames(nodes), connection=connection)
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [("yes", _("ONLINE")), ("no", _("OFFLINE"))]
 
-
-def enable_events(
-    control: Control, nodes: Sequence[WorkerState], connection: Connection
-) -> None:
-    """Tell ``nodes`` to send events."""
-    control.enable_events(destination=hostnames(nodes), connection=connection)
-
-
-def disable_events(
-    control: Control, nodes: Sequence[WorkerState], connection: Connection
-) -> None:
-    """Tell ``nodes`` to send no more events."""
-    control.disable_events(destination=hostnames(nodes), connection=connection)
-
-
-SHUTDOWN = actions.Command(
-    send=shutdown,
-    title=_("Shut down workers"),
-    explanation=_(
-        "These workers will finish the tasks they are running and exit. Nothing"
-        " starts them again, unless something outside Celery does."
-    ),
-    done=ngettext_lazy(
-        "%(count)d worker was told to shut down.",
-        "%(count)d workers were told to shut down.",
-        "count",
-    ),
-    log=_("Told it to shut down."),
-)
-ENABLE_EVENTS = actions.Command(
-    send=enable_events,
-    title=_("Enable events of workers"),
-    explanation=_(
-        "These workers will send events about the tasks they run, until they are told"
-        " otherwise or restart."
-    ),
-    done=ngettext_lazy(
-        "%(count)d worker was told to send events.",
-        "%(count)d workers were told to send events.",
-        "count",
-    ),
-    log=_("Told it to send events."),
-)
-DISABLE_EVENTS = actions.Command(
-    send=disable_events,
-    title=_("Disable events of workers"),
-    explanation=_(
-        "These workers will send no events about the tasks they run: such tasks are"
-        " not seen here, until the workers are told otherwise or restart."
-    ),
-    done=ngettext_lazy(
-        "%(count)d worker was told to send no events.",
-        "%(count)d workers were told to send no events.",
-        "count",
-    ),
-    log=_("Told it to send no events."),
-)
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return those of ``queryset`` that are alive, or that are not."""
+        if self.value() not in {"yes", "no"}:
+            return queryset
+        alive = [worker.pk for worker in WorkerState.objects.alive()]
+        if self.value() == "yes":
+            return queryset.filter(pk__in=alive)
+        return queryset.exclude(pk__in=alive)
 
 
 def loadavg(value: object) -> str | None:
@@ -94,6 +44,16 @@ def loadavg(value: object) -> str | None:
     if isinstance(value, list):
         return ", ".join(str(average) for average in value)
     return None if value is None else str(value)
+
+
+@admin.display(description=_("offline since"))
+def offline_since(node: WorkerState) -> SafeString | None:
+    """Return when a worker that is not alive said so, or was last heard of."""
+    if node.is_alive():
+        return None
+    return display.natural_time(
+        node.offline_at if node.is_offline() else node.last_heartbeat
+    )
 
 
 #: Columns that a page shows in its own way.
@@ -106,17 +66,17 @@ LOADAVG = display.field(WorkerState, "loadavg", loadavg)
 
 
 @admin.register(WorkerState)
-class WorkerMonitor(ModelMonitor):
+class WorkerMonitor(WorkerActions, ModelMonitor):
     """The pages of workers."""
 
     list_page_title: str | Promise = _("Worker Nodes")
     detail_title: str | Promise = _("Node detail")
-    control_permission = "celery_monitor.control_workers"
 
     list_display = (
         display.node_state,
         "hostname",
         LAST_HEARTBEAT,
+        offline_since,
         "active",
         "processed",
         LOADAVG,
@@ -124,8 +84,8 @@ class WorkerMonitor(ModelMonitor):
         "sw_ver",
     )
     list_display_links = ("hostname",)
+    list_filter = (AliveFilter,)
     search_fields = ("hostname",)
-    actions = ("shutdown_nodes", "enable_events", "disable_events")
 
     readonly_fields = (display.node_state, *TIMES.values(), LOADAVG)
     fieldsets = (
@@ -137,28 +97,3 @@ class WorkerMonitor(ModelMonitor):
     def describe(self, row: WorkerState) -> tuple[str, str]:
         """Return the state and the name."""
         return display.node_state(row), row.hostname
-
-    @admin.action(permissions=["control"], description=_("Shut down selected workers"))
-    def shutdown_nodes(
-        self, request: HttpRequest, queryset: QuerySet[WorkerState]
-    ) -> HttpResponse | None:
-        """Tell workers to finish what they are doing and exit."""
-        return actions.run(self, request, queryset, SHUTDOWN)
-
-    @admin.action(
-        permissions=["control"], description=_("Enable events of selected workers")
-    )
-    def enable_events(
-        self, request: HttpRequest, queryset: QuerySet[WorkerState]
-    ) -> HttpResponse | None:
-        """Tell workers to send events about tasks."""
-        return actions.run(self, request, queryset, ENABLE_EVENTS)
-
-    @admin.action(
-        permissions=["control"], description=_("Disable events of selected workers")
-    )
-    def disable_events(
-        self, request: HttpRequest, queryset: QuerySet[WorkerState]
-    ) -> HttpResponse | None:
-        """Tell workers to send no more events about tasks."""
-        return actions.run(self, request, queryset, DISABLE_EVENTS)

@@ -1,0 +1,78 @@
+"""Sends tasks anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from celery.utils import uuid
+
+from django_celery_monitor import conf
+from django_celery_monitor.models import TaskState
+
+from . import broker
+
+if TYPE_CHECKING:
+    from kombu import Connection
+
+
+@dataclass
+class Sent:
+    """What became of tasks that were to be sent anew."""
+
+    #: The ids of the new tasks.
+    ids: dict[TaskState, str] = field(default_factory=dict)
+    #: Why the others were not sent, where that was not the broker.
+    errors: dict[TaskState, str] = field(default_factory=dict)
+    #: Why the broker took no more.
+    broker_error: str = ""
+
+
+def send(
+    calls: Mapping[TaskState, tuple[Any, Any]], queues: Mapping[TaskState, str | None]
+) -> Sent:
+    """Send these arguments to tasks like these; each becomes the parent of its own.
+
+    The queue of a task may be None or empty: then the project's routes decide.
+    """
+    sent = Sent()
+    try:
+        with broker.connect() as (_control, connection):
+            for task, (args, kwargs) in calls.items():
+                _send(connection, task, args, kwargs, queues.get(task), sent)
+    except broker.BrokerError as exc:
+        sent.broker_error = str(exc)
+    return sent
+
+
+def _send(
+    connection: Connection,
+    task: TaskState,
+    args: Any,
+    kwargs: Any,
+    queue: str | None,
+    sent: Sent,
+) -> None:
+    """Send one task, and note what became of it."""
+    options: Any = {"queue": queue} if queue else {}
+    task_id = uuid()
+    try:
+        conf.get_app().send_task(
+            task.name or "",
+            args,
+            kwargs,
+            task_id=task_id,
+            connection=connection,
+            # Whoever waits for the page learns of it at once; nothing is sent twice.
+            retry=False,
+            parent_id=task.task_id,
+            root_id=task.root_id or task.task_id,
+            **options,
+        )
+    except broker.errors(connection):
+        raise
+    except Exception as exc:  # noqa: BLE001 -- of a serializer, a router, a backend
+        sent.errors[task] = f"{type(exc).__name__}: {exc}"
+    else:
+        sent.ids[task] = task_id
