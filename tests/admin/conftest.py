@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
+from kombu.transport import memory
 
+from django_celery_monitor.admin import replies
 from tests.celery import app
 from tests.factories import TaskStateFactory, UserFactory, WorkerStateFactory
 
@@ -19,11 +23,35 @@ Heard = Callable[[], list[dict[str, Any]]]
 TASKS = "/admin/celery_monitor/taskstate/"
 WORKERS = "/admin/celery_monitor/workerstate/"
 
-TASK_ACTIONS = ("revoke_tasks", "terminate_tasks", "kill_tasks", "rate_limit_tasks")
-WORKER_ACTIONS = ("shutdown_nodes", "enable_events", "disable_events")
+TASK_ACTIONS = (
+    "revoke_tasks",
+    "terminate_tasks",
+    "kill_tasks",
+    "rate_limit_tasks",
+    "time_limit_tasks",
+)
+WORKER_ACTIONS = (
+    "ping_nodes",
+    "shutdown_nodes",
+    "enable_events",
+    "disable_events",
+    "grow_pools",
+    "shrink_pools",
+    "restart_pools",
+    "add_consumer",
+    "cancel_consumer",
+)
+#: What the forms of actions ask for.
+ENTERED = {"rate_limit": "1/s", "soft": "1", "hard": "2", "n": "1", "queue": "slow"}
 ALL_ACTIONS = [(TASKS, action) for action in TASK_ACTIONS] + [
     (WORKERS, action) for action in WORKER_ACTIONS
 ]
+
+
+@pytest.fixture(autouse=True)
+def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hardly wait for workers: in most tests there are none."""
+    monkeypatch.setattr(replies, "TIMEOUT", 0.01)
 
 
 @pytest.fixture
@@ -121,5 +149,65 @@ def act(client: Client, url: str, action: str, *rows: Any, **data: Any) -> list[
 
 
 def told(response: Any) -> list[str]:
-    """Return the messages on a page."""
-    return [str(message) for message in response.context["messages"]]
+    """Return the messages on a page, without lists of workers."""
+    return [
+        str(message).partition("<ul")[0] for message in response.context["messages"]
+    ]
+
+
+class Workers:
+    """Workers in threads that answer commands as a test says, and note them."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str, dict[str, Any]]] = []
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, hostname: str, **answers: Any) -> None:
+        """Start a worker with its answer to each command that it knows."""
+
+        def handler(command: str) -> Callable[..., Any]:
+            def handle(state: object, **arguments: Any) -> Any:
+                self.heard.append((hostname, command, arguments))
+                return answers[command]
+
+            return handle
+
+        handlers = {command: handler(command) for command in answers}
+        listening = threading.Event()
+
+        def run() -> None:
+            with app.connection_for_write() as connection:
+                mailbox = app.control.mailbox(connection)  # type: ignore[attr-defined]
+                mailbox.producer_pool = None
+                channel = connection.default_channel
+                # What the last worker of this name was asked and has not answered.
+                queue = mailbox.get_queue(hostname)(channel)
+                queue.declare()
+                queue.purge()
+                mailbox.Node(hostname, handlers=handlers).listen(channel)
+                listening.set()
+                while not self._stop.is_set():
+                    with suppress(TimeoutError):
+                        connection.drain_events(timeout=0.005)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        self._threads.append(thread)
+        assert listening.wait(5)
+
+    def end(self) -> None:
+        """End all workers."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    """Return what starts workers, for whose answers there is time."""
+    monkeypatch.setattr(replies, "TIMEOUT", 0.5)
+    monkeypatch.setattr(memory.Transport, "polling_interval", 0.002)
+    made = Workers()
+    yield made
+    made.end()

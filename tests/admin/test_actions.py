@@ -12,6 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 from django_celery_monitor.models import TaskState
 from tests.admin.conftest import (
     ALL_ACTIONS,
+    ENTERED,
     TASKS,
     WORKERS,
     Heard,
@@ -25,6 +26,8 @@ from tests.admin.conftest import (
 from tests.factories import TaskStateFactory, WorkerStateFactory
 
 pytestmark = pytest.mark.django_db
+
+SILENCE = "No worker has answered."
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_tasks_are_revoked_in_one_broadcast(
     tasks = TaskStateFactory.create_batch(2, state="STARTED")
     TaskStateFactory.create()
 
-    assert act(operator, TASKS, action, *tasks) == [message]
+    assert act(operator, TASKS, action, *tasks) == [f"{message} {SILENCE}"]
 
     [broadcast] = heard()
     assert broadcast["method"] == "revoke"
@@ -74,7 +77,7 @@ def test_tasks_are_revoked_in_one_broadcast(
     assert {entry.object_id for entry in entries} == {str(task.pk) for task in tasks}
     for entry in entries:
         assert entry.action_flag == CHANGE
-        assert entry.get_change_message() == log
+        assert entry.get_change_message() == f"{log} {SILENCE}"
         assert str(entry.user_id) == operator.session["_auth_user_id"]
 
 
@@ -90,14 +93,14 @@ def test_tasks_are_revoked_in_one_broadcast(
         (
             "enable_events",
             "enable_events",
-            "1 worker was told to send events.",
-            "Told it to send events.",
+            f"1 worker was told to send events. {SILENCE}",
+            "Told it to send events. It did not answer.",
         ),
         (
             "disable_events",
             "disable_events",
-            "1 worker was told to send no events.",
-            "Told it to send no events.",
+            f"1 worker was told to send no events. {SILENCE}",
+            "Told it to send no events. It did not answer.",
         ),
     ],
 )
@@ -146,8 +149,8 @@ def test_rows_that_are_gone_are_no_selection(
     chosen = {key: data[key] for key in ("action", "_selected_action")}
     for form in (
         {**chosen, "index": "0"},
-        {**data, "rate_limit": "1/s"},
-        {**data, "rate_limit": "1/s", "select_across": "1"},
+        {**data, **ENTERED},
+        {**data, **ENTERED, "select_across": "1"},
     ):
         response = operator.post(url, form, follow=True)
         assert response.redirect_chain == [(url, 302)]
@@ -187,7 +190,7 @@ def test_all_that_match_are_hit_and_nothing_else(
     assert f'href="{url}"' in html
 
     response = confirm(operator, url, page)
-    assert told(response) == ["The workers were told to revoke 4 tasks."]
+    assert told(response) == [f"The workers were told to revoke 4 tasks. {SILENCE}"]
     assert response.redirect_chain == [(url, 302)]
     [broadcast] = heard()
     assert sorted(broadcast["arguments"]["task_id"]) == sorted(
@@ -224,7 +227,7 @@ def test_a_long_selection_is_listed_in_part(
         TaskStateFactory.build_batch(count, worker=None, args="x" * 1000)
     )
     tasks = TaskState.objects.all()
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         page = post_action(operator, TASKS, "kill_tasks", *tasks)
     html = page.content.decode()
     assert html.count('class="celery-monitor-state ') == 100

@@ -14,10 +14,11 @@ from django.utils import timezone
 from django.utils.translation import override
 
 from django_celery_monitor.models import CameraState
-from tests.admin.conftest import StaffClient, post_action, told
+from tests.admin.conftest import StaffClient, post_action
 from tests.factories import CameraStateFactory
 
 CAMERAS = "/admin/celery_monitor/camerastate/"
+NOBODY = "No camera is watching."
 HOSTILE = "\"'><script>alert(1)</script>{{ 7|add:7 }}"
 
 pytestmark = pytest.mark.django_db
@@ -37,6 +38,8 @@ def ago(**delta: float) -> Any:
 def rows(page: Any) -> list[dict[str, str]]:
     """Return the text of each cell of a list, row by row."""
     html = page.content.decode()
+    # What is for those who hear the page.
+    html = re.sub(r'<span class="visually-hidden">.*?</span>', "", html)
     found = []
     for row in re.findall(r"<tr[^>]*>(.*?)</tr>", html, re.DOTALL):
         cells = re.findall(
@@ -131,7 +134,7 @@ def test_the_list(viewer: Client) -> None:
     html = page.content.decode()
     assert "<h1>Cameras</h1>" in html
     assert f'href="{change(camera)}"' in html
-    assert told(page) == []
+    assert NOBODY not in html
 
 
 @pytest.mark.parametrize(
@@ -163,9 +166,10 @@ def test_the_list_says_when_nobody_was_watching(viewer: Client) -> None:
     page = viewer.get(CAMERAS)
     found = [row["gap"].replace("\xa0", " ") for row in rows(page)]
     assert found == ["30 s", "-", "2 hours", "-"]
-    assert told(page) == ["No camera is watching."]
-    assert "30 s" in viewer.get(change(last)).content.decode()
-    assert told(viewer.get(change(last))) == []
+    assert NOBODY in page.content.decode()
+    html = viewer.get(change(last)).content.decode()
+    assert "30 s" in html
+    assert NOBODY not in html
 
 
 def test_a_search_does_not_hide_who_was_watching(viewer: Client) -> None:
@@ -177,11 +181,11 @@ def test_a_search_does_not_hide_who_was_watching(viewer: Client) -> None:
     )
     page = viewer.get(CAMERAS, {"q": "b"})
     assert [row["gap"] for row in rows(page)] == ["-"]
-    assert told(page) == []
+    assert NOBODY not in page.content.decode()
 
 
 def test_the_list_without_a_camera(viewer: Client) -> None:
-    assert told(viewer.get(CAMERAS)) == ["No camera is watching."]
+    assert NOBODY in viewer.get(CAMERAS).content.decode()
 
 
 def test_the_page_has_every_counter_and_what_it_means(viewer: Client) -> None:

@@ -125,7 +125,7 @@ def test_display_functions_of_a_task() -> None:
     task.eta = task.tstamp + timedelta(hours=1, seconds=30)
     task.name = "proj.add"
     assert name(task) == "proj.add"
-    assert str(tstamp(task)).endswith(">just now</time>")
+    assert ">just now</time>" in str(tstamp(task))
     assert "in " in str(eta(task))
 
 

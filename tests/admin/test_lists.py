@@ -36,7 +36,8 @@ def fields(client: Client, url: str) -> dict[str, str]:
     """Return what a page shows of a row, by the name of the field."""
     page = client.get(url).content.decode()
     found = re.findall(
-        r'<div class="form-row field-(\w+)">.*?<div class="readonly">(.*?)</div>',
+        r'<div class="form-row field-(\w+)">.*?'
+        r'<div class="readonly">(.*?)</div>\s+</div>',
         page,
         re.S,
     )
@@ -50,6 +51,10 @@ def test_the_list_of_tasks(operator: Client) -> None:
         name="proj.add",
         state="RETRY",
         args="(1, 2)",
+        kwargs="{'to': 'ada'}",
+        queue="slow",
+        sent_at=ago(minutes=3, seconds=5),
+        started_at=ago(minutes=3, seconds=2.5),
         runtime=1.23456,
         retries=3,
         tstamp=ago(minutes=3),
@@ -61,8 +66,10 @@ def test_the_list_of_tasks(operator: Client) -> None:
         "name",
         "task_id",
         "args",
+        "queue",
         "worker",
         "tstamp",
+        "wait",
         "runtime",
         "retries",
     ]
@@ -73,14 +80,17 @@ def test_the_list_of_tasks(operator: Client) -> None:
     assert ">proj.add</a>" in shown["name"]
     assert f'title="{task.task_id}"' in shown["task_id"]
     assert ">0b5f7e53…<" in shown["task_id"]
-    assert ">(1, 2)<" in shown["args"]
+    assert ">(1, 2) {&#x27;to&#x27;: &#x27;ada&#x27;}<" in shown["args"]
+    assert shown["queue"] == "slow"
     assert shown["worker"] == "celery@one"
     time = re.fullmatch(
         r'<time datetime="2026-03-02T09:57:00(?:\+00:00)?"'
-        r' title="2026-03-02 09:57:00(?:\+00:00)?">3 minutes ago</time>',
+        r' title="(2026-03-02 09:57:00(?:\+00:00)?)">3 minutes ago</time>'
+        r'<span class="visually-hidden"> \(\1\)</span>',
         shown["tstamp"],
     )
     assert time, shown["tstamp"]
+    assert shown["wait"] == "2.500 s"
     assert shown["runtime"] == "1.235 s"
     assert shown["retries"] == "3"
 
@@ -89,11 +99,11 @@ def test_a_task_of_which_little_is_known(operator: Client) -> None:
     task = TaskStateFactory.create(name=None, worker=None, state="PROGRESS")
     shown = cells(operator, TASKS)
     assert ">unknown</a>" in shown["name"]
-    assert shown["args"] == shown["worker"] == shown["runtime"] == "-"
+    unknown = ("args", "queue", "worker", "wait", "runtime")
+    assert {shown[name] for name in unknown} == {"-"}
     assert "celery-monitor-gray" in shown["colored_state"]
     on_page = fields(operator, f"{TASKS}{task.pk}/change/")
-    assert on_page["name"] == "unknown"
-    known = {"colored_state", "name", "task_id", "retries", "tstamp"}
+    known = {"retries", "tstamp"}
     assert {value for name, value in on_page.items() if name not in known} == {"-"}
 
 
@@ -118,11 +128,14 @@ def test_the_page_of_a_task(operator: Client) -> None:
         ],
     )
     shown = fields(operator, f"{TASKS}{task.pk}/change/")
-    pre = '<pre class="celery-monitor-text">{}</pre>'
-    assert shown["result"] == pre.format(html.escape("KeyError('a <b>')"))
-    assert shown["traceback"] == pre.format("Traceback:\n  File &lt;b&gt;")
-    assert shown["args"] == pre.format("(1,)")
-    assert shown["kwargs"] == pre.format("{&#x27;a&#x27;: 1}")
+    pre = '<pre class="celery-monitor-text" id="celery-monitor-{}">{}</pre>'
+    for name, text in (
+        ("result", html.escape("KeyError('a <b>')")),
+        ("traceback", "Traceback:\n  File &lt;b&gt;"),
+        ("args", "(1,)"),
+        ("kwargs", "{&#x27;a&#x27;: 1}"),
+    ):
+        assert pre.format(name, text) in shown[name]
     assert shown["exception"] == "KeyError"
     assert "2026-03-02 08:00:00" in shown["tstamp"]
     assert shown["tstamp"].endswith("(2 hours ago)")
@@ -132,8 +145,10 @@ def test_the_page_of_a_task(operator: Client) -> None:
     assert worker
     assert f'<a href="{WORKERS}{worker.pk}/change/">{worker}</a>' in shown["worker"]
     assert "(1 minute ago)" in shown["attempts"]
-    assert pre.format("OSError()") in shown["attempts"]
-    assert pre.format("Traceback: &lt;i&gt;") in shown["attempts"]
+    assert "<strong>OSError</strong>" in shown["attempts"]
+    assert pre.format("exception-1", "OSError()") in shown["attempts"]
+    traceback = pre.format("traceback-1", "Traceback: &lt;i&gt;")
+    assert traceback in shown["attempts"].partition("<details>")[2]
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
@@ -168,6 +183,7 @@ def test_the_list_and_the_page_of_a_worker(operator: Client) -> None:
         "node_state",
         "hostname",
         "last_heartbeat",
+        "offline_since",
         "active",
         "processed",
         "loadavg",
@@ -223,16 +239,35 @@ def test_filters_and_search(operator: Client, query: str, expected: set[str]) ->
     assert set(rows) == expected
 
 
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Last 15 minutes", ["now"]),
+        ("Last hour", ["now", "recent"]),
+        ("Last day", ["now", "recent", "today"]),
+        ("Last week", ["now", "recent", "today", "old"]),
+        ("All", ["now", "recent", "today", "old", "older"]),
+    ],
+)
 @time_machine.travel(NOW, tick=False)
-def test_the_filter_of_times(operator: Client) -> None:
-    TaskStateFactory.create(name="recent", tstamp=ago(days=1))
-    TaskStateFactory.create(name="old", tstamp=ago(days=9))
+def test_the_filter_of_times(operator: Client, title: str, expected: list[str]) -> None:
+    TaskStateFactory.create(name="now", tstamp=ago(minutes=1))
+    TaskStateFactory.create(name="recent", tstamp=ago(minutes=59))
+    TaskStateFactory.create(name="today", tstamp=ago(hours=23))
+    TaskStateFactory.create(name="old", tstamp=ago(days=6))
+    TaskStateFactory.create(name="older", tstamp=ago(days=9))
     page = operator.get(TASKS).content.decode()
-    link = re.search(r'href="(\?tstamp[^"]*)">\s*Past 7 days', page)
+    times = page[page.index("By time") :]
+    link = re.search(rf'href="(\?[^"]*)">\s*{title}', times)
     assert link
     page = operator.get(TASKS + html.unescape(link[1])).content.decode()
-    assert "recent</a></th>" in page
-    assert "old</a></th>" not in page
+    assert re.findall(r"field-name.*?<a[^>]*>(\w+)</a>", page) == expected
+
+
+def test_an_odd_time_is_no_filter(operator: Client) -> None:
+    TaskStateFactory.create(name="there")
+    for value in ("", "x", "1000y"):
+        assert "there</a>" in operator.get(f"{TASKS}?since={value}").content.decode()
 
 
 @pytest.mark.parametrize(

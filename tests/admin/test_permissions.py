@@ -8,6 +8,7 @@ from django.test import Client
 
 from tests.admin.conftest import (
     ALL_ACTIONS,
+    ENTERED,
     TASK_ACTIONS,
     TASKS,
     WORKER_ACTIONS,
@@ -39,7 +40,7 @@ def test_forged_posts_do_nothing(
 ) -> None:
     client = staff(*codenames)
     row = row_for(url)
-    fields = {"confirmed": "yes", "rate_limit": "1/s"}
+    fields = {"confirmed": "yes", **ENTERED}
 
     for index in ({"index": "0"}, {}):
         data = {"action": action, "_selected_action": row.pk, **fields, **index}

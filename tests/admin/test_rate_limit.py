@@ -14,6 +14,8 @@ from tests.factories import TaskStateFactory
 
 pytestmark = pytest.mark.django_db
 
+SILENCE = "No worker has answered."
+
 
 @pytest.mark.parametrize(
     ("text", "per_second"),
@@ -52,7 +54,9 @@ def test_each_name_is_limited_once(operator: Client, heard: Heard) -> None:
 
     messages = act(operator, TASKS, "rate_limit_tasks", *tasks, rate_limit="10/m")
 
-    assert messages == ["The workers were told the rate limit of 2 task names."]
+    assert messages == [
+        f"The workers were told the rate limit of 2 task names. {SILENCE}"
+    ]
     assert [(each["method"], each["arguments"]) for each in heard()] == [
         ("rate_limit", {"task_name": "a", "rate_limit": "10/m"}),
         ("rate_limit", {"task_name": "b", "rate_limit": "10/m"}),
@@ -60,7 +64,7 @@ def test_each_name_is_limited_once(operator: Client, heard: Heard) -> None:
     entries = LogEntry.objects.all()
     assert {entry.object_id for entry in entries} == {str(task.pk) for task in tasks}
     assert {entry.get_change_message() for entry in entries} == {
-        "Told the workers to limit tasks of its name to 10/m."
+        f"Told the workers to limit tasks of its name to 10/m. {SILENCE}"
     }
 
 
@@ -97,7 +101,9 @@ def test_an_error_is_shown_at_the_field_and_can_be_mended(
     assert not LogEntry.objects.exists()
 
     page = confirm(operator, TASKS, page, rate_limit="0")
-    assert told(page) == ["The workers were told the rate limit of 1 task name."]
+    assert told(page) == [
+        f"The workers were told the rate limit of 1 task name. {SILENCE}"
+    ]
     assert [each["arguments"]["rate_limit"] for each in heard()] == ["0"]
 
 
@@ -109,7 +115,9 @@ def test_tasks_without_a_name_are_left_out(operator: Client, heard: Heard) -> No
     left_out = "2 tasks were left out: their names are unknown."
     assert told(page) == [left_out]
     response = confirm(operator, TASKS, page, rate_limit="1/s")
-    assert told(response) == ["The workers were told the rate limit of 1 task name."]
+    assert told(response) == [
+        f"The workers were told the rate limit of 1 task name. {SILENCE}"
+    ]
     assert [each["arguments"]["task_name"] for each in heard()] == ["a"]
     assert LogEntry.objects.get().object_id == str(named.pk)
 

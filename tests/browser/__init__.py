@@ -1,0 +1,1 @@
+"""The admin of the demo's shop, in a real Chromium."""

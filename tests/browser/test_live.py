@@ -1,0 +1,218 @@
+"""Pages that refresh themselves, as somebody sees them who looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import TimeoutError as NothingHappenedError
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open
+from tests.browser.pages import CAMERAS, TASKS, WORKERS, row
+from tests.browser.shop import Shop
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+
+@pytest.fixture(autouse=True)
+def _no_errors(errors: list[str]) -> Iterator[None]:
+    """Every page leaves the console empty, under the strict policy."""
+    yield
+    assert errors == []
+
+
+def mark(page: Page) -> None:
+    """Leave something in the page that a reload would lose."""
+    page.evaluate("window.marked = true")
+
+
+def is_same_page(page: Page) -> bool:
+    """Return whether the page was not loaded anew since it was marked."""
+    return bool(page.evaluate("window.marked === true"))
+
+
+def switch(page: Page) -> Locator:
+    """Return the switch."""
+    return page.get_by_role("button", name="Live refresh")
+
+
+def status(page: Page) -> Locator:
+    """Return what the page says of its refresh."""
+    return page.locator("#celery-monitor-live [role=status]")
+
+
+def test_a_task_goes_from_received_to_success(shop: Shop, open_page: Open) -> None:
+    shop.send("build_report", 8, queue="slow")
+    page = open_page(TASKS)
+    mark(page)
+    task = shop.send("build_report", 1, queue="slow")
+    # The one before it is running.
+    expect(row(page, task)).to_contain_text("RECEIVED")
+    assert is_same_page(page)
+    row(page, task).get_by_role("link", name="build_report").click()
+    state = page.locator("#content-main .celery-monitor-state").first
+    expect(state).to_have_text("RECEIVED")
+    mark(page)
+    expect(state).to_have_text("SUCCESS")
+    expect(page.locator("#content-main")).to_contain_text("Report built in 1 seconds")
+    expect(status(page)).to_have_text("SUCCESS")
+    assert "SUCCESS" in page.title()
+    assert is_same_page(page)
+    # It has ended, and so has the refresh.
+    expect(switch(page)).to_be_hidden()
+    with pytest.raises(NothingHappenedError), page.expect_request("**", timeout=2500):
+        pass
+
+
+def test_selection_focus_and_place_stay(shop: Shop, open_page: Open) -> None:
+    first = shop.send("send_receipt", 1)
+    page = open_page(TASKS, viewport={"width": 900, "height": 300})
+    box = row(page, first).locator("input.action-select")
+    expect(row(page, first)).to_contain_text("SUCCESS")
+    box.check()
+    link = row(page, first).get_by_role("link")
+    link.focus()
+    top = link.bounding_box()
+    mark(page)
+    second = shop.send("send_receipt", 2)
+    expect(row(page, second)).to_contain_text("SUCCESS")
+    assert is_same_page(page)
+    expect(box).to_be_checked()
+    expect(link).to_be_focused()
+    assert top
+    rows = page.locator("#result_list tbody tr").count()
+    counter = page.locator(".action-counter").first
+    expect(counter).to_have_text(f"1 of {rows} selected")
+    # The admin's own script knows of the new row.
+    page.locator("#action-toggle").check()
+    expect(row(page, second).locator("input.action-select")).to_be_checked()
+    expect(counter).to_have_text(f"{rows} of {rows} selected")
+    row(page, second).locator("input.action-select").uncheck()
+    expect(counter).to_have_text(f"{rows - 1} of {rows} selected")
+    expect(page.locator("#action-toggle")).not_to_be_checked()
+
+
+def test_the_view_does_not_jump(shop: Shop, open_page: Open) -> None:
+    first = shop.send("send_receipt", 1)
+    page = open_page(
+        f"{TASKS}?name=shop.tasks.send_receipt", viewport={"width": 900, "height": 300}
+    )
+    expect(row(page, first)).to_contain_text("SUCCESS")
+    for _ in range(8):
+        shop.send("send_receipt", 2)
+    rows = page.locator("#result_list tbody tr")
+    expect(rows.nth(8)).to_contain_text("SUCCESS")
+    expect(rows.filter(has_not_text="SUCCESS")).to_have_count(0)
+    looked_at = row(page, first)
+    looked_at.evaluate("node => node.scrollIntoView({block: 'center'})")
+    before = looked_at.bounding_box()
+    new = shop.send("send_receipt", 3)
+    expect(row(page, new)).to_contain_text("SUCCESS")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    after = looked_at.bounding_box()
+    assert before
+    assert after
+    assert abs(before["y"] - after["y"]) < 3
+
+
+def test_new_rows_are_said_and_rows_that_left_stay_while_selected(
+    shop: Shop, open_page: Open
+) -> None:
+    page = open_page(f"{TASKS}?state__exact=STARTED")
+    task = shop.send("build_report", 4, queue="slow")
+    expect(row(page, task)).to_contain_text("STARTED")
+    expect(status(page)).to_contain_text("New rows: 1 (")
+    row(page, task).locator("input.action-select").check()
+    other = open_page(f"{TASKS}?state__exact=STARTED")
+    expect(row(other, task)).to_be_visible()
+    expect(row(other, task)).to_have_count(0)
+    expect(row(page, task).locator("input.action-select")).to_be_checked()
+    row(page, task).locator("input.action-select").uncheck()
+    page.locator("body").click(position={"x": 2, "y": 2})
+    shop.send("send_receipt", 1)
+    expect(row(page, task)).to_have_count(0)
+
+
+def test_it_waits_while_an_action_is_chosen(shop: Shop, open_page: Open) -> None:
+    page = open_page(TASKS)
+    page.locator("select[name=action]").select_option("revoke_tasks")
+    expect(status(page)).to_have_text("Not refreshed while an action is chosen.")
+    task = shop.send("send_receipt", 1)
+    other = open_page(TASKS)
+    expect(row(other, task)).to_contain_text("SUCCESS")
+    expect(row(page, task)).to_have_count(0)
+    page.locator("select[name=action]").select_option("")
+    expect(row(page, task)).to_contain_text("SUCCESS")
+
+
+def test_the_switch_is_remembered(open_page: Open) -> None:
+    page = open_page(TASKS)
+    expect(switch(page)).to_have_attribute("aria-pressed", "true")
+    switch(page).focus()
+    page.keyboard.press("Space")
+    expect(switch(page)).to_have_attribute("aria-pressed", "false")
+    page.reload()
+    expect(switch(page)).to_have_attribute("aria-pressed", "false")
+    with pytest.raises(NothingHappenedError), page.expect_request("**", timeout=2500):
+        pass
+    page.goto(WORKERS)
+    expect(switch(page)).to_have_attribute("aria-pressed", "false")
+    with page.expect_request("**"):
+        page.keyboard.press("Tab")
+        switch(page).press("Enter")
+    expect(switch(page)).to_have_attribute("aria-pressed", "true")
+    page.reload()
+    expect(switch(page)).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_tab_that_nobody_sees_asks_nothing(open_page: Open) -> None:
+    page = open_page(CAMERAS)
+    hide = """hidden => {
+        Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, arg=True)
+    page.wait_for_timeout(500)
+    with pytest.raises(NothingHappenedError), page.expect_request("**", timeout=2500):
+        pass
+    with page.expect_request("**"):
+        page.evaluate(hide, arg=False)
+
+
+def test_it_says_when_the_server_is_away_and_back(
+    open_page: Open, errors: list[str]
+) -> None:
+    page = open_page(WORKERS)
+    page.route("**/workerstate/", lambda route: route.abort())
+    expect(status(page)).to_have_text("The server did not answer. Trying again.")
+    page.unroute("**/workerstate/")
+    expect(status(page)).to_have_text("")
+    # The browser itself notes requests that failed.
+    assert all("ERR_FAILED" in error for error in errors)
+    errors.clear()
+
+
+def test_it_ends_when_the_user_is_logged_out(open_page: Open) -> None:
+    page = open_page(WORKERS)
+    page.context.clear_cookies()
+    expect(status(page)).to_contain_text("no longer refreshed")
+    expect(switch(page)).to_have_attribute("aria-pressed", "false")
+
+
+def test_an_empty_list_fills(shop: Shop, open_page: Open) -> None:
+    page = open_page(f"{TASKS}?name=shop.tasks.remind_customer")
+    expect(page.locator("#result_list")).to_have_count(0)
+    task = shop.send("remind_customer", "ada@example.com")
+    expect(row(page, task)).to_contain_text("SUCCESS")
+    page.locator("#action-toggle").check()
+    expect(page.locator(".action-counter").first).to_have_text("1 of 1 selected")
+
+
+def test_without_javascript_it_is_a_plain_page(open_page: Open) -> None:
+    page = open_page(TASKS, java_script_enabled=False)
+    expect(page.locator("h1").filter(has_text="Tasks")).to_be_visible()
+    expect(switch(page)).to_have_count(0)
+    expect(page.locator("#celery-monitor-live")).to_be_hidden()
