@@ -16,11 +16,19 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from django_celery_monitor.camera import Camera
+from django_celery_monitor.models import TaskState
 from tests.events import NOW, task_event
 
 _monotonic = time.monotonic
 # Django says first how often a statement was executed, if not once.
 _WRITE = re.compile(r"(\d+ times: )?(INSERT|UPDATE|DELETE|COPY|TRUNCATE|CREATE)")
+
+
+class Rowwise(Camera):
+    """A camera that saves row by row, as any that overrides how a row is saved."""
+
+    def handle_task(self, uuid_task: Any, worker: Any = None) -> TaskState | None:
+        return super().handle_task(uuid_task, worker)
 
 
 class FakeTimer:

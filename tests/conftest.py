@@ -1,13 +1,31 @@
-"""What every test shares: hypothesis' profile, the servers that a test may need."""
+"""What tests share: a profile of hypothesis, a camera, clocks, databases, servers."""
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 import hypothesis
 import pytest
+from django.apps import apps
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import translation
+from pytest_django import DjangoDbBlocker
+
+from django_celery_monitor import deletion, retention
+from django_celery_monitor.bulk import Table
+from django_celery_monitor.camera import Camera
+from django_celery_monitor.counters import Counters
+from django_celery_monitor.deletion import Batch, Deleter
+from django_celery_monitor.reconnecting import Reconnecting
+from django_celery_monitor.saver import Saver
+from tests.cameras import at, make
+from tests.expired import Clock
+from tests.scratch import Scratch, scratch
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("monitor", deadline=None, max_examples=50)
@@ -27,6 +45,111 @@ def _language() -> Iterator[None]:
     """Speak the language of the settings again: a page leaves its own behind."""
     yield
     translation.deactivate()
+
+
+@pytest.fixture
+def soon_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a test take place soon after its events, with no receiver at work."""
+    monkeypatch.setattr(Reconnecting, "consuming", None)
+    with at(60):
+        yield
+
+
+@pytest.fixture
+def camera() -> Camera:
+    """Return a camera whose State, app and timer are the test's own."""
+    camera: Camera = make()
+    return camera
+
+
+@pytest.fixture
+def saver() -> Saver:
+    """Return a saver with counters of its own."""
+    return Saver(Counters(), 60, 2)
+
+
+@pytest.fixture(params=["fast", "orm"])
+def writing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Write by the way of this database, and by that of any other."""
+    if request.param == "orm":
+        monkeypatch.setattr(Table, "vendor", property(lambda _: "other"))
+    return str(request.param)
+
+
+@pytest.fixture
+def queries() -> CaptureQueriesContext:
+    """Return what captures the queries of the default database, once entered."""
+    return CaptureQueriesContext(connection)
+
+
+@pytest.fixture
+def deletion_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return the clock that the deletion goes by."""
+    clock = Clock()
+    real = Deleter._transaction
+
+    def transact(self: Deleter, batch: Batch) -> int:
+        clock.sizes.append(len(batch.found))
+        clock.now += len(batch.found) * clock.cost
+        return real(self, batch)
+
+    monkeypatch.setattr(Deleter, "_transaction", transact)
+    for module in (deletion, retention):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the deletion delete three rows at a time."""
+    for name in ("BATCH", "SMALLEST", "LARGEST", "LARGEST_LOADED"):
+        monkeypatch.setattr(deletion, name, 3)
+
+
+@pytest.fixture(scope="module")
+def databases(
+    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker
+) -> Iterator[Callable[[str], Scratch]]:
+    """Return what makes a migrated database of a kind, once."""
+    with django_db_blocker.unblock(), ExitStack() as stack:
+
+        @cache
+        def make(kind: str) -> Scratch:
+            made = stack.enter_context(scratch(kind, tmp_path_factory.mktemp("db")))
+            made.migrate()
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def database(
+    request: pytest.FixtureRequest,
+    databases: Callable[[str], Scratch],
+    django_db_blocker: DjangoDbBlocker,
+) -> Iterator[Scratch]:
+    """Return an empty database that connections of other threads reach too."""
+    with django_db_blocker.unblock():
+        made = databases(request.param)
+        yield made
+        for model in reversed(list(apps.get_app_config("celery_monitor").get_models())):
+            model._base_manager.using(made.alias).all().delete()
+
+
+#: The tests in a browser take the extra of that name.
+collect_ignore = [] if find_spec("playwright") else ["browser"]
+
+#: Fixtures that give a test a database.
+DATABASES = {"db", "transactional_db", "databases"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that can come out differently with another database."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if item.get_closest_marker("django_db") or fixtures & DATABASES:
+            item.add_marker("database")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from django.core.management import call_command
-from django.db import connections
+from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from tests.databases import database
@@ -22,6 +23,9 @@ EVERYWHERE = (
     "sqlite",
     pytest.param("server", marks=pytest.mark.services("DATABASE_URL")),
 )
+
+
+MYSQL_DEADLOCK = 1213
 
 
 @dataclass(frozen=True)
@@ -83,3 +87,17 @@ def scratch(kind: str, folder: Path) -> Iterator[Scratch]:
             with made.connection._nodb_cursor() as cursor:
                 cursor.execute(f"DROP DATABASE {name}{force}")
         del connections[name], connections.settings[name]
+
+
+def until_done(call: Callable[[], Any], attempts: int = 10) -> None:
+    """Make ``call``, again where it is the victim of a deadlock on MySQL.
+
+    A purge and a writer of the very row it deletes lock two indexes in opposite
+    orders, and one has to give way: the camera's next shot or cleanup repeats it.
+    """
+    try:
+        call()
+    except OperationalError as error:
+        if error.args[0] != MYSQL_DEADLOCK or attempts == 1:
+            raise
+        until_done(call, attempts - 1)

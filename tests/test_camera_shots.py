@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,25 +9,12 @@ from django.db import connection
 
 from django_celery_monitor.camera import Camera
 from django_celery_monitor.models import TaskState, WorkerState
-from django_celery_monitor.reconnecting import Reconnecting
 from django_celery_monitor.saver import CHUNK
 from django_celery_monitor.utils import fromtimestamp
-from tests.cameras import Statements, at, make, started, succeeded
+from tests.cameras import Statements, at, started, succeeded
 from tests.events import NOW, feed, received, sent, task_event, worker_event
 
-
-@pytest.fixture(autouse=True)
-def _clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the tests take place soon after their events, with no receiver at work."""
-    monkeypatch.setattr(Reconnecting, "consuming", None)
-    with at(60):
-        yield
-
-
-@pytest.fixture
-def camera() -> Camera:
-    camera: Camera = make()
-    return camera
+pytestmark = pytest.mark.usefixtures("soon_after")
 
 
 @pytest.fixture

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
-from signal import SIGINT, SIGTERM, Signals
 from typing import Any
 
 import pytest
@@ -19,7 +15,6 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
-from pytest_django import DjangoDbBlocker
 
 from django_celery_monitor import conf
 from django_celery_monitor.camera import Camera
@@ -27,8 +22,6 @@ from django_celery_monitor.management.commands import celery_monitor as module
 from django_celery_monitor.models import TaskState, WorkerState
 from django_celery_monitor.retention import Retention
 from tests.factories import TaskStateFactory
-from tests.integration.processes import ROOT, Process, Project, wait_for
-from tests.scratch import scratch
 
 DAY = timedelta(days=1)
 
@@ -303,75 +296,3 @@ class TestPurge:
         monkeypatch.setattr(Retention, "run", fail)
         with pytest.raises(CommandError, match=r"database .*gone away"):
             call_command("celery_monitor", "purge")
-
-
-# Real processes
-
-
-@pytest.fixture
-def project(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[Project]:
-    """Return a project of the test's own on files alone."""
-    with django_db_blocker.unblock(), scratch("sqlite", tmp_path) as database:
-        project = Project(tmp_path / "project", database)
-        project.prepare()
-        yield project
-        project.end()
-
-
-def manage(project: Project, *arguments: str) -> Process:
-    """Start the command as ``manage.py`` does, in a process of the project."""
-    log = project.folder / "command.log"
-    code = (
-        "import sys, tests.integration.project.celery\n"
-        "from django.core.management import execute_from_command_line\n"
-        "execute_from_command_line(['manage.py', 'celery_monitor', *sys.argv[1:]])"
-    )
-    with log.open("wb") as output:
-        popen = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            cwd=project.folder,
-            env={**project.environment, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    process = Process(log, popen)
-    project.processes.append(process)
-    return process
-
-
-@pytest.mark.integration
-@pytest.mark.parametrize("signum", [SIGINT, SIGTERM])
-def test_camera_saves_and_ends_well(project: Project, signum: Signals) -> None:
-    pidfile = project.folder / "pid"
-    camera = manage(project, "camera", "-F", "0.2", "-l", "info", "--pidfile", "pid")
-    wait_for(lambda: project.listening() or camera.popen.poll() is not None)
-    assert int(pidfile.read_text()) == camera.popen.pid
-
-    with project.dispatcher() as dispatcher:
-        dispatcher.send("task-received", uuid="id", name="proj.add")
-        dispatcher.send("task-succeeded", uuid="id", result="4", runtime=0.5)
-    wait_for(lambda: project.state("id") == "SUCCESS")
-
-    camera.signal(signum)
-    assert camera.wait() == 0, camera.output()
-    assert not pidfile.exists()
-
-
-@pytest.mark.integration
-def test_wrong_option_ends_the_process(project: Project) -> None:
-    camera = manage(project, "camera", "--max-tasks", "0")
-    assert camera.wait() == 1
-    assert "CommandError: --max-tasks must be a positive" in camera.output()
-
-
-@pytest.mark.integration
-def test_purge_in_a_process(project: Project) -> None:
-    project.tasks.create(
-        task_id="id", state="SUCCESS", tstamp=timezone.now() - 10 * DAY
-    )
-    purge = manage(project, "purge", "--seconds", "30")
-    assert purge.wait() == 0, purge.output()
-    assert "Deleted tasks: 1" in purge.output()
-    assert not project.tasks.exists()

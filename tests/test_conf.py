@@ -18,14 +18,21 @@ from tests.celery import app as tests_app
 
 NAMES = list(conf.SETTINGS)
 DURATIONS = [name for name in NAMES if name.endswith("_expires")]
-SECONDS = ["monitor_flush_timeout", "monitor_durable_queue_ttl"]
+SECONDS = [
+    "monitor_flush_timeout",
+    "monitor_durable_queue_ttl",
+    "monitor_stuck_after",
+]
 COUNTS = [
     "monitor_outbox_max_tasks",
     "monitor_outbox_max_bytes",
     "monitor_max_text_length",
     "monitor_durable_queue_max_length",
     "monitor_durable_prefetch",
+    "monitor_max_selected",
+    "monitor_max_exported",
 ]
+INTERVAL = "monitor_refresh_interval"
 LISTS = ["monitor_secret_keys", "monitor_extra_secret_keys"]
 OLDER = list(conf.DEPRECATED)
 
@@ -61,6 +68,11 @@ def test_defaults(app: Celery) -> None:
         "monitor_durable_queue_type": "classic",
         "monitor_durable_queue_ttl": timedelta(days=1).total_seconds(),
         "monitor_durable_queue_max_length": 1_000_000,
+        "monitor_max_selected": 1_000,
+        "monitor_refresh_interval": 3,
+        "monitor_stuck_after": 3_600,
+        "monitor_list_columns": conf.LIST_COLUMNS,
+        "monitor_max_exported": 100_000,
         "monitor_durable_prefetch": 5_000,
     }
 
@@ -136,7 +148,6 @@ def test_seconds_are_a_number_or_a_timedelta(name: str) -> None:
     assert accepted(name, timedelta(minutes=2)) == 120
     assert accepted(name, 5) == 5
     assert accepted(name, 0.5) == 0.5
-    assert accepted(name, 0) == 0
     for value in (None, "5", True, -1, 1e300, float("nan"), timedelta(-1)):
         assert refused(name, value)
 
@@ -147,6 +158,24 @@ def test_count_is_a_positive_whole_number(name: str) -> None:
     assert accepted(name, 65_535) == 65_535
     for value in (None, "5", True, 0, -1, 1.5, [5]):
         assert refused(name, value)
+
+
+def test_queue_keeps_something() -> None:
+    assert accepted("monitor_flush_timeout", 0) == 0
+    assert refused("monitor_durable_queue_ttl", 0)
+
+
+def test_interval_is_nothing_or_a_second() -> None:
+    assert accepted(INTERVAL, 0) == 0
+    assert accepted(INTERVAL, 1) == 1
+    assert accepted(INTERVAL, timedelta(minutes=1)) == 60
+    for value in (None, "5", True, -1, 0.5, float("nan"), timedelta(milliseconds=1)):
+        assert refused(INTERVAL, value)
+
+
+def test_nothing_is_stuck_at_once() -> None:
+    assert accepted("monitor_stuck_after", timedelta(minutes=1)) == 60
+    assert refused("monitor_stuck_after", 0)
 
 
 def test_prefetch_has_16_bits() -> None:
@@ -161,6 +190,14 @@ def test_names_are_a_collection_of_texts(name: str) -> None:
     assert set(accepted(name, {"pin", "tan"})) == {"pin", "tan"}
     assert accepted(name, []) == ()
     for value in (None, "pin", ["pin", 5], [""], {"pin": "tan"}, 5):
+        assert refused(name, value)
+
+
+def test_columns_are_some_of_those_that_there_are() -> None:
+    name = "monitor_list_columns"
+    assert accepted(name, ["time", "name"]) == ("time", "name")
+    assert accepted(name, ("id",)) == ("id",)
+    for value in (None, [], "name", {"name"}, ["name", "name"], ["nam"], [5], [["id"]]):
         assert refused(name, value)
 
 
@@ -200,6 +237,8 @@ def test_durable_queue_is_classic_or_quorum() -> None:
 def test_every_setting_is_of_a_kind() -> None:
     kinds = [*DURATIONS, *SECONDS, *COUNTS, *LISTS]
     others = [
+        INTERVAL,
+        "monitor_list_columns",
         "monitor_mask",
         "monitor_durable_queue",
         "monitor_durable_queue_type",

@@ -1,4 +1,4 @@
-"""The saver: what it writes, and what it does with what the database refuses."""
+"""The saver: what it inserts, updates and leaves alone, beside other writers."""
 
 from __future__ import annotations
 
@@ -8,59 +8,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import Error, IntegrityError, OperationalError, connection
+from django.db import OperationalError, connection
 from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 
 from django_celery_monitor import saver as saver_module
 from django_celery_monitor.bulk import Table
-from django_celery_monitor.counters import Counters
 from django_celery_monitor.managers import ExtendedQuerySet
 from django_celery_monitor.models import TaskState, WorkerState
-from django_celery_monitor.observation import Observer
-from django_celery_monitor.outbox import Batch
-from django_celery_monitor.sanitize import Sanitizer
-from django_celery_monitor.saver import PATIENCE, UNUSABLE, Saver
+from django_celery_monitor.saver import Saver
+from tests.batches import OBSERVER, batch_of, many
 from tests.events import NOW, received, task_event, worker_event
 
 # Foreign keys are checked at the end of a real transaction.
 pytestmark = pytest.mark.django_db(transaction=True)
-
-Columns = dict[str, Any]
-OBSERVER = Observer(Sanitizer([], 100_000))
-
-
-def batch_of(*events: dict[str, Any]) -> Batch:
-    """Return what a camera has to save that has seen ``events``."""
-    batch = Batch()
-    for event in events:
-        if event["type"].startswith("worker"):
-            batch.see_worker(*OBSERVER.worker(event))
-        else:
-            batch.see_task(*OBSERVER.task(event))
-    return batch
-
-
-def many(number: int, type_: str = "task-succeeded", at: float = NOW) -> Batch:
-    return batch_of(*(task_event(type_, f"id-{i:04}", at) for i in range(number)))
-
-
-@pytest.fixture(params=["fast", "orm"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Write by the way of this database, and by that of any other."""
-    if request.param == "orm":
-        monkeypatch.setattr(Table, "vendor", property(lambda _: "other"))
-    return str(request.param)
-
-
-@pytest.fixture
-def saver() -> Saver:
-    return Saver(Counters(), 60, 2)
-
-
-@pytest.fixture
-def queries() -> CaptureQueriesContext:
-    return CaptureQueriesContext(connection)
 
 
 def count(queries: CaptureQueriesContext, verb: str) -> int:
@@ -72,7 +33,7 @@ def count(queries: CaptureQueriesContext, verb: str) -> int:
 # Inserting, updating, leaving alone
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("writing")
 def test_batch_is_saved_and_left_empty(saver: Saver) -> None:
     batch = batch_of(
         received(uuid="a"),
@@ -93,7 +54,7 @@ def test_batch_is_saved_and_left_empty(saver: Saver) -> None:
     assert two.updated_at is not None
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("writing")
 def test_new_changed_and_known_rows_in_one_batch(saver: Saver) -> None:
     saver.save(many(20, "task-started"))
     before = dict(TaskState.objects.values_list("task_id", "updated_at"))
@@ -221,7 +182,7 @@ def between(
 
 
 @pytest.mark.services("DATABASE_URL")
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("writing")
 def test_row_that_another_writer_inserts_first(
     saver: Saver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +205,7 @@ def test_row_that_another_writer_inserts_first(
     assert saver.counters.quarantined == 0
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("writing")
 def test_row_that_was_not_there_to_be_read(
     saver: Saver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,7 +228,7 @@ def test_row_that_was_not_there_to_be_read(
     assert saver.counters.quarantined == 0
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("writing")
 def test_worker_that_was_deleted_between_two_batches(saver: Saver) -> None:
     saver.save(batch_of(worker_event(), task_event("task-started", "a")))
     WorkerState.objects.all().delete()
@@ -278,164 +239,3 @@ def test_worker_that_was_deleted_between_two_batches(saver: Saver) -> None:
     assert TaskState.objects.filter(worker=worker).count() == 20
     assert saver.counters.quarantined == 0
     assert TaskState.objects.get(task_id="a").worker is None
-
-
-# What the database refuses
-
-REFUSED: dict[str, Columns] = {
-    "null": {"state": None},
-    "surrogate": {"name": "\ud800"},
-    "no time": {"tstamp": "never"},
-    "no json": {"attempts": [{"exception": "", "traceback": "", "odd": object()}]},
-}
-
-
-@pytest.mark.usefixtures("path")
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused_row_costs_itself_alone(
-    saver: Saver, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    batch = many(1000)
-    batch.finished["id-0577"] = {**batch.finished["id-0577"], **REFUSED[name]}
-
-    for _ in range(PATIENCE + 1):
-        if batch:
-            try:
-                saver.save(batch)
-            except UNUSABLE:
-                continue
-
-    assert not batch
-    assert saver.counters.quarantined == 1
-    assert TaskState.objects.count() == 999
-    assert not TaskState.objects.filter(task_id="id-0577").exists()
-    assert [r for r in caplog.records if "'id-0577'" in r.getMessage()]
-
-
-@pytest.mark.usefixtures("path")
-def test_refused_change_leaves_the_row_as_it_was(saver: Saver) -> None:
-    saver.save(many(20, "task-started"))
-    batch = many(20, at=NOW + 1)
-    batch.finished["id-0007"] = {**batch.finished["id-0007"], "result": "\ud800"}
-
-    saver.save(batch)
-
-    assert saver.counters.quarantined == 1
-    states = set(TaskState.objects.exclude(task_id="id-0007").values_list("state"))
-    assert states == {("SUCCESS",)}
-    assert TaskState.objects.get(task_id="id-0007").state == "STARTED"
-
-
-def test_refused_worker_costs_itself_alone(saver: Saver) -> None:
-    batch = batch_of(
-        *(worker_event(hostname=f"h{number}") for number in range(20)),
-        task_event("task-started", "a", hostname="h3"),
-    )
-    batch.workers["h3"] = {**batch.workers["h3"], "sw_ver": "\ud800"}
-    saver.save(batch)
-    assert saver.counters.quarantined == 1
-    # The task that it ran brings its name alone.
-    assert WorkerState.objects.count() == 20
-    row = TaskState.objects.get()
-    assert row.worker is not None
-    assert (row.worker.hostname, row.worker.pid) == ("h3", None)
-
-
-@contextmanager
-def without_table(model: Any) -> Iterator[None]:
-    table, quote = model._meta.db_table, connection.ops.quote_name
-    rename = f"ALTER TABLE {quote(table)} RENAME TO {quote('gone')}"
-    back = f"ALTER TABLE {quote('gone')} RENAME TO {quote(table)}"
-    with connection.cursor() as cursor:
-        cursor.execute(rename)
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(back)
-
-
-@pytest.mark.parametrize("model", [TaskState, WorkerState])
-def test_table_that_is_not_there_keeps_everything(saver: Saver, model: Any) -> None:
-    batch = batch_of(
-        worker_event(),
-        *(task_event("task-succeeded", f"id-{number}") for number in range(20)),
-    )
-    with without_table(model):
-        for _ in range(PATIENCE + 3):
-            with pytest.raises(Error):
-                saver.save(batch)
-    assert len(batch) == 20
-    assert saver.counters.quarantined == 0
-
-    saver.save(batch)
-    assert TaskState.objects.filter(worker__hostname="celery@one").count() == 20
-    assert WorkerState.objects.get().pid == 4711
-
-
-@pytest.mark.parametrize("error", [OperationalError, IntegrityError])
-def test_database_that_takes_nothing_keeps_everything(
-    saver: Saver, monkeypatch: pytest.MonkeyPatch, error: type[Error]
-) -> None:
-    def fail(*args: Any) -> int:
-        raise error("nothing at all")
-
-    batch = many(20)
-    with monkeypatch.context() as patched:
-        patched.setattr(Table, "insert", fail)
-        for _ in range(PATIENCE + 3):
-            with pytest.raises(error):
-                saver.save(batch)
-    assert len(batch) == 20
-    assert saver.counters.quarantined == 0
-    saver.save(batch)
-    assert TaskState.objects.count() == 20
-
-
-# Ids that a collation may call equal
-
-EQUAL = ["id-x", "ID-X", "id-x ", "íd-x"]
-
-
-@pytest.mark.parametrize("together", [True, False])
-@pytest.mark.usefixtures("path")
-def test_ids_that_the_database_calls_equal_block_nothing(
-    saver: Saver, together: bool
-) -> None:
-    events = [task_event("task-succeeded", uuid, result=uuid) for uuid in EQUAL]
-    batches = [batch_of(*events)] if together else [batch_of(e) for e in events]
-
-    for batch in batches:
-        for uuid in "abc":
-            batch.see_task(*OBSERVER.task(task_event("task-started", uuid)))
-        saver.save(batch)
-        assert not batch
-
-    rows = dict(
-        TaskState.objects.filter(state="SUCCESS").values_list("task_id", "result")
-    )
-    # Each row is one task's alone, and what was not saved was counted.
-    assert all(uuid == result for uuid, result in rows.items())
-    assert len(rows) + saver.counters.quarantined == len(EQUAL)
-    assert TaskState.objects.filter(state="STARTED").count() == 3
-    if connection.vendor != "mysql":
-        assert saver.counters.quarantined == 0
-
-
-def test_hostnames_that_the_database_calls_equal_block_nothing(saver: Saver) -> None:
-    hostnames = ["celery@Web", "celery@web"]
-    for _ in range(2):
-        saver.save(
-            batch_of(
-                *(worker_event(hostname=hostname) for hostname in hostnames),
-                *(
-                    task_event("task-started", hostname, hostname=hostname)
-                    for hostname in hostnames
-                ),
-            ),
-            last=True,
-        )
-    found = set(WorkerState.objects.values_list("hostname", flat=True))
-    assert found <= set(hostnames)
-    if connection.vendor != "mysql":
-        assert len(found) == 2

@@ -111,6 +111,21 @@ def test_what_is_compiled_is_the_catalog(path: Path, catalog: polib.POFile) -> N
     }
 
 
+@pytest.mark.django_db
+def test_the_pages_speak_the_language(client: Client, path: Path) -> None:
+    language = translation.to_language(path.parts[-3])
+    client.force_login(UserFactory.create(is_staff=True, is_superuser=True))
+    task = TaskStateFactory.create()
+    titles = {"": "Tasks", f"{task.pk}/change/": "Task detail"}
+    titles[f"{task.pk}/run/"] = "Run again"
+    for page, title in titles.items():
+        url = f"/admin/celery_monitor/taskstate/{page}"
+        response = client.get(url, headers={"accept-language": language})
+        with translation.override(language):
+            translated = translation.gettext(title)
+        assert f"<h1>{translated}</h1>" in response.content.decode()
+
+
 class TestGerman:
     @pytest.fixture
     def german(self, client: Client) -> Iterator[Client]:

@@ -1,23 +1,14 @@
-"""Faults of databases: connections that end, locks, tables that go, crashes."""
+"""Faults of databases: connections that end, locks, tables that go."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
-import pytest
 from django.db import OperationalError
 from django.db.models import Model
 
-from tests.integration.brokers import free_port
-from tests.integration.processes import wait_for
 from tests.scratch import Scratch
 
 TASKS = "celery_monitor_taskstate"
@@ -130,75 +121,3 @@ def renamed(database: Scratch) -> Iterator[None]:
         yield
     finally:
         database.execute(f"ALTER TABLE away RENAME TO {TASKS}")
-
-
-class PostgreSQL:
-    """A server of the test's own, which it may crash and start again."""
-
-    def __init__(self) -> None:
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-        on_path = shutil.which("initdb")
-        if not found and not on_path:
-            pytest.skip("there is no PostgreSQL to start")
-        self.programs = (found[-1] if found else Path(on_path or "")).parent
-        # The server refuses to run as root.
-        self.user = "nobody" if os.geteuid() == 0 else None
-        self.port = free_port()
-        self.url = f"postgres://postgres@127.0.0.1:{self.port}/postgres"
-        self.popen: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> PostgreSQL:
-        """Create the cluster and start the server."""
-        self.folder = Path(tempfile.mkdtemp(prefix="pg"))
-        if self.user is not None:
-            shutil.chown(self.folder, self.user)
-        data = str(self.folder / "data")
-        options = ("-U", "postgres", "-A", "trust", "--no-sync")
-        subprocess.run(
-            [str(self.programs / "initdb"), "-D", data, *options],
-            check=True,
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            user=self.user,
-        )
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop the server and remove the cluster."""
-        self.crash()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def start(self) -> None:
-        """Start the server; return when it answers."""
-        options = {
-            "fsync": "off",
-            "listen_addresses": "127.0.0.1",
-            "port": self.port,
-            "unix_socket_directories": self.folder,
-        }
-        arguments = [f"--{name}={value}" for name, value in options.items()]
-        with (self.folder / "log").open("ab") as log:
-            self.popen = subprocess.Popen(
-                [self.programs / "postgres", "-D", self.folder / "data", *arguments],
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                user=self.user,
-            )
-        ready = [
-            str(self.programs / "pg_isready"),
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(self.port),
-        ]
-        quiet = subprocess.DEVNULL
-        wait_for(lambda: subprocess.run(ready, stdout=quiet).returncode == 0)
-
-    def crash(self) -> None:
-        """Stop the server in the middle of what it does."""
-        if self.popen is not None:
-            self.popen.send_signal(signal.SIGQUIT)
-            self.popen.wait(timeout=30)
-            self.popen = None

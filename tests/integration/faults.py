@@ -179,12 +179,21 @@ def end_processes(project: Project) -> None:
 # Cameras
 
 
-def received(project: Project, camera: Process) -> int:
-    """Return how many events a watched camera has received so far."""
+def told(project: Project, camera: Process) -> tuple[int, int]:
+    """Return how many events a watched camera has received, and how many of tasks."""
     with suppress(FileNotFoundError):
         path = project.folder / f"received-{camera.popen.pid}"
-        return int(path.read_text())
-    return 0
+        events, tasks = map(int, path.read_text().split())
+        return events, tasks
+    return 0, 0
+
+
+def received(project: Project, camera: Process) -> int:
+    """Return how many events of tasks a watched camera has received so far.
+
+    Heartbeats that it was started with may come late.
+    """
+    return told(project, camera)[1]
 
 
 def start_camera(
@@ -199,7 +208,7 @@ def start_camera(
 
     def heard() -> bool:
         assert camera.popen.poll() is None, camera.output()
-        return received(project, camera) > 0
+        return told(project, camera)[0] > 0
 
     with project.dispatcher() as dispatcher:
         send_until(dispatcher, heard)
@@ -225,7 +234,7 @@ def hold(project: Project) -> Path:
 
 
 def kill_in_transaction(project: Project, camera: Process) -> None:
-    """Have a watched camera kill itself between an insert and its commit."""
+    """Have a watched camera kill itself when it is about to commit tasks."""
     (project.folder / f"die-{camera.popen.pid}").touch()
     assert camera.wait() == -9
 

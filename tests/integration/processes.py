@@ -118,6 +118,7 @@ class Project:
                     "data_folder_in": self.folder / "messages",
                     "data_folder_out": self.folder / "messages",
                     "control_folder": self.folder / "control",
+                    "polling_interval": 0.05,
                 },
             )
         return app

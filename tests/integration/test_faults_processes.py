@@ -156,13 +156,13 @@ def test_redis_restarted(redis: RedisServer, on_redis: Project) -> None:
         for number in range(50):
             ledger.send(dispatcher, number)
     ledger.check(on_redis)
-    before = received(on_redis, camera)
+    before, _ = faults.told(on_redis, camera)
     redis.stop()
     wait_for(lambda: "trying again" in camera.output())
     redis.start()
 
     with on_redis.dispatcher() as dispatcher:
-        faults.send_until(dispatcher, lambda: received(on_redis, camera) > before)
+        faults.send_until(dispatcher, lambda: faults.told(on_redis, camera)[0] > before)
         for number in range(50, 100):
             ledger.send(dispatcher, number)
 

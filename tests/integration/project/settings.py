@@ -30,8 +30,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 if CELERY_BROKER_URL.startswith("filesystem:"):
     CELERY_BROKER_TRANSPORT = "tests.integration.project.broker:Transport"
     CELERY_BROKER_TRANSPORT_OPTIONS = {
-        "data_folder_in": PROJECT_DIR / "messages",
-        "data_folder_out": PROJECT_DIR / "messages",
-        "control_folder": PROJECT_DIR / "control",
+        "data_folder_in": str(PROJECT_DIR / "messages"),
+        "data_folder_out": str(PROJECT_DIR / "messages"),
+        "control_folder": str(PROJECT_DIR / "control"),
         "polling_interval": 0.05,
     }

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ from django_celery_monitor.camera import Camera
 class Watched(Camera):
     """The camera, which tells by files in the working folder, and is told.
 
-    ``received-<pid>`` has the number of events that it received. While there is a
-    file ``hold`` it takes no shot. Once there is ``die-<pid>`` it kills itself as
-    soon as it has inserted tasks and before it commits them.
+    ``received-<pid>`` has the number of events that it received, and how many of them
+    were about tasks. While there is a file ``hold`` it takes no shot. Once there is
+    ``die-<pid>`` it kills itself when it has written tasks and is about to commit them.
     """
+
+    _saves_tasks = False
+    _about_tasks = 0
 
     def install(self) -> None:
         """Start as ever, and begin to tell."""
@@ -34,21 +37,33 @@ class Watched(Camera):
         if self._ends or not Path("hold").exists():
             super().capture()
 
+    def _on_event(self, event: Mapping[str, Any]) -> None:
+        super()._on_event(event)
+        self._about_tasks += event["type"].startswith("task-")
+
     def _tell(self) -> None:
         path = Path(f"received-{os.getpid()}")
         while True:
             new = path.with_suffix(".new")
-            new.write_text(str(self.counters.received))
+            new.write_text(f"{self.counters.received} {self._about_tasks}")
             new.replace(path)
             time.sleep(0.05)
 
     def _watch_statements(self, connection: Any, **_: Any) -> None:
-        if self._execute not in connection.execute_wrappers:
-            connection.execute_wrappers.append(self._execute)
+        if self._execute in connection.execute_wrappers:
+            return
+        connection.execute_wrappers.append(self._execute)
+        commit = connection.commit
+
+        def die_or_commit() -> None:
+            if self._saves_tasks and Path(f"die-{os.getpid()}").exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._saves_tasks = False
+            commit()
+
+        connection.commit = die_or_commit
 
     def _execute(self, execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
-        result = execute(sql, *arguments)
-        inserts = sql.startswith("INSERT") and "_taskstate" in sql
-        if inserts and Path(f"die-{os.getpid()}").exists():
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
+        # No COPY comes by here, but the read that locks the rows does.
+        self._saves_tasks |= "_taskstate" in sql
+        return execute(sql, *arguments)

@@ -1,0 +1,66 @@
+"""A database that is away, and what is to be saved all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from django.db import OperationalError, connection
+
+from django_celery_monitor.models import TaskState
+from tests.cameras import started, succeeded
+from tests.events import received, worker_event
+
+
+class Outage:
+    """Has statements fail while it is a context.
+
+    ``fails`` says it of a statement, by its number, its text and its values.
+    """
+
+    def __init__(
+        self,
+        fails: Callable[[int, str, Any], bool] = lambda *_: True,
+        error: type[Exception] = OperationalError,
+    ) -> None:
+        self.fails = fails
+        self.error = error
+        self.count = 0
+        self.failed = 0
+        self._wrapper: AbstractContextManager[None] = connection.execute_wrapper(self)
+
+    def __call__(self, execute: Any, sql: str, params: Any, *args: Any) -> Any:
+        self.count += 1
+        if self.fails(self.count, sql, params):
+            self.failed += 1
+            raise self.error("the database is away")
+        return execute(sql, params, *args)
+
+    def __enter__(self) -> Outage:
+        self._wrapper.__enter__()
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        self._wrapper.__exit__(*args)
+
+
+def life_of(*uuids: str) -> list[dict[str, Any]]:
+    """Return events of a worker and of tasks that succeed."""
+    tasks = [
+        event
+        for uuid in uuids
+        for event in (received(uuid=uuid), started(uuid=uuid), succeeded(uuid=uuid))
+    ]
+    return [worker_event(), *tasks]
+
+
+def rows() -> set[tuple[Any, ...]]:
+    columns = ("task_id", "state", "name", "result", "worker__hostname")
+    return set(TaskState.objects.values_list(*columns))
+
+
+def saved(*uuids: str) -> set[tuple[Any, ...]]:
+    """Return what ``rows`` returns when all of ``life_of`` is saved."""
+    about = ("SUCCESS", "proj.tasks.add", "4", "celery@one")
+    return {(uuid, *about) for uuid in uuids}
