@@ -44,9 +44,14 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(celery|collections|datetime|django|kombu|logging|types|typing)\..*"),
     # Imported for type checkers alone, and so without their module.
-    (r"py:.*", "Celery|Connection|Control|Expiry|Task|Worker|datetime|timedelta"),
+    (
+        r"py:.*",
+        "Celery|Connection|Control|Expiry|HttpRequest|Promise|Task|Worker|datetime|timedelta",
+    ),
     # What Sphinx makes of a mapping in a mapping.
     (r"py:.*", r"dict\[str"),
+    # How lists are bounded and workers are asked is no interface.
+    (r"py:.*", r"(.*\.)?(BoundedPaginator|Conversation|TaskList)"),
     # Type variables.
     (r"py:.*", r"(.*\.)?(_M|_R|T|Function)"),
 ]

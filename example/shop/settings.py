@@ -72,9 +72,10 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
     # No server needed: every message is a file in one folder.
     CELERY_BROKER_TRANSPORT = "shop.broker:Transport"
     CELERY_BROKER_TRANSPORT_OPTIONS = {
-        "data_folder_in": RUN_DIR / "messages",
-        "data_folder_out": RUN_DIR / "messages",
-        "control_folder": RUN_DIR / "control",
+        # Strings, as a worker that is asked for its statistics tells of them in JSON.
+        "data_folder_in": str(RUN_DIR / "messages"),
+        "data_folder_out": str(RUN_DIR / "messages"),
+        "control_folder": str(RUN_DIR / "control"),
         "polling_interval": 0.2,
     }
 CELERY_RESULT_BACKEND = f"file://{RUN_DIR}/results"
