@@ -22,10 +22,11 @@ metadata := setup.py pyproject.toml django_celery_monitor/__init__.py
 created := $(VENV)/.created
 tools := $(VENV)/.installed-dev
 tests := $(VENV)/.installed-$(subst $(space),-,$(strip $(extras)))
+browser := $(VENV)/.installed-browser
 demo := $(VENV)/.installed-$(subst $(space),-,$(strip $(demo_extras)))
 html = find django_celery_monitor example -name '*.html' -print0 | xargs -0 -r
 
-.PHONY: help test bench demo lint format types docs messages package clean
+.PHONY: help test browser screenshots bench demo lint format types docs messages package clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,15 +47,28 @@ $(demo): $(created) $(metadata)
 	@touch $@
 
 $(tools): $(created) $(metadata)
-	$(BIN)/python -m pip install -q -e '.[test,docs,dev]'
+	$(BIN)/python -m pip install -q -e '.[test,browser,docs,dev]'
 	@touch $@
 
-# Half of the time goes to waiting for processes, which can be done side by side.
-test: $(tests)  ## Run the tests; DATABASE_URL, REDIS_URL and AMQP_URL add servers
-	$(BIN)/python -m pytest -n 4 --dist worksteal --cov --cov-report=term $(ARGS)
+$(browser): $(created) $(metadata)
+	$(BIN)/python -m pip install -q -e '.[test,browser]'
+	@touch $@
 
-bench: $(tests)  ## Measure rows and events a second, each against a reference
+# Half of the time goes to waiting for processes, which can be done side by side. The
+# tests in a browser share one, and have a target of their own.
+test: $(tests)  ## Run the tests; DATABASE_URL, REDIS_URL and AMQP_URL add servers
+	$(BIN)/python -m pytest -n 4 --dist worksteal --ignore=tests/browser \
+		--cov --cov-report=term $(ARGS)
+
+browser: $(browser)  ## Run the tests that look at the pages in Chromium
+	$(BIN)/python -m pytest tests/browser $(ARGS)
+
+screenshots: $(browser)  ## Take the pictures of the documentation anew
+	$(BIN)/python -m tests.browser.screenshots docs/screenshots
+
+bench: $(tests)  ## Measure rows and events a second and pages, against references
 	$(BIN)/python -m benchmarks.rows $(ARGS)
+	$(BIN)/python -m benchmarks.lists
 	$(if $(REDIS_URL),$(BIN)/python -m benchmarks.intake --broker $(REDIS_URL) $(ARGS))
 	$(if $(AMQP_URL),$(BIN)/python -m benchmarks.intake --broker $(AMQP_URL) $(ARGS))
 

@@ -55,6 +55,11 @@ setup(
             "supervisor>=4.3",
             "time-machine>=2.16",
         ],
+        "browser": [
+            "axe-playwright-python>=0.1.4",
+            "pillow>=11.0",
+            "playwright>=1.49",
+        ],
         "docs": ["furo>=2024.8.6", "sphinx>=8.1"],
         "dev": [
             "build>=1.2",
