@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import hypothesis
 import pytest
 from django.apps import apps
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import translation
@@ -29,6 +30,8 @@ from tests.scratch import Scratch, scratch
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("monitor", deadline=None, max_examples=50)
+# Where the same laws are looked into again, on another database or another Python.
+hypothesis.settings.register_profile("again", deadline=None, max_examples=10)
 hypothesis.settings.load_profile("monitor")
 
 DEFAULT_PORTS = {
@@ -38,6 +41,16 @@ DEFAULT_PORTS = {
     "redis": 6379,
     "amqp": 5672,
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_content_types() -> None:
+    """Have every test look up content types as the first request of a process does.
+
+    Django keeps them for the process: what a test asks the database would depend on
+    the tests before it.
+    """
+    ContentType.objects.clear_cache()
 
 
 @pytest.fixture(autouse=True)

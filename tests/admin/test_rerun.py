@@ -311,7 +311,7 @@ def test_many_at_once(
     assert "(7,) {&#x27;key&#x27;: None}" in html
     assert sent("slow") == []
     # The list that the user comes back to included.
-    with django_assert_max_num_queries(25):
+    with django_assert_max_num_queries(26):
         response = confirm(runner, TASKS, page)
     messages = sent("slow")
     assert sorted(each["args"][0] for each in messages) == list(range(30))
@@ -410,7 +410,7 @@ def test_the_old_and_the_new_link_to_each_other(
     TaskStateFactory.create(root_id=old.task_id, parent_id="another")
     new = TaskStateFactory.create(root_id=old.task_id, parent_id=old.task_id)
     TaskStateFactory.create(root_id=old.task_id, parent_id=old.task_id, hidden=True)
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(12):
         html = runner.get(f"{TASKS}{old.pk}/change/").content.decode()
     assert html.count("Sent, or run again as:") == 1
     assert f'href="{TASKS}{new.pk}/change/"' in html
