@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from tests.celery import app
 from tests.factories import TaskStateFactory, UserFactory, WorkerStateFactory
 
 StaffClient = Callable[..., Client]
+Messages = Callable[[str], list[dict[str, Any]]]
 Heard = Callable[[], list[dict[str, Any]]]
 
 TASKS = "/admin/celery_monitor/taskstate/"
@@ -84,6 +86,31 @@ def operator(staff: StaffClient) -> Client:
     return staff(
         "view_taskstate", "view_workerstate", "control_tasks", "control_workers"
     )
+
+
+@pytest.fixture
+def runner(staff: StaffClient) -> Client:
+    """Return the client of somebody who may see and run tasks."""
+    return staff("view_taskstate", "run_tasks")
+
+
+@pytest.fixture
+def sent() -> Iterator[Messages]:
+    """Return a function that returns what is in a queue: headers, args and kwargs."""
+    with app.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+
+        def messages(queue: str) -> list[dict[str, Any]]:
+            found = []
+            while (message := channel.basic_get(queue, no_ack=True)) is not None:
+                args, kwargs, embed = json.loads(message.body)
+                headers = message.headers
+                found.append({**headers, "args": args, "kwargs": kwargs, **embed})
+            return found
+
+        yield messages
+        for queue in ("slow", "other", "celery"):
+            channel.queue_delete(queue)
 
 
 @pytest.fixture
