@@ -187,10 +187,13 @@ class Table:
     ) -> Iterator[list[Any]]:
         """Yield the values of some fields as the driver takes them."""
         places = [self.fields.index(field) for field in fields]
+        # The time of the write is that of every row, and the time of a state that
+        # of the end too.
+        when = lru_cache(maxsize=16)(self._datetime)
         adapters = [
             (index, adapt)
             for index, field in enumerate(fields)
-            if (adapt := self._adapter(field)) is not None
+            if (adapt := self._adapter(field, when)) is not None
         ]
         for row in rows:
             prepared = [row[place] for place in places]
@@ -199,9 +202,11 @@ class Table:
                     prepared[index] = adapt(value)
             yield prepared
 
-    def _adapter(self, field: Any) -> Callable[[Any], Any] | None:
+    def _adapter(
+        self, field: Any, when: Callable[[datetime], Any]
+    ) -> Callable[[Any], Any] | None:
         if isinstance(field, models.DateTimeField):
-            return self._datetime
+            return when
         if isinstance(field, models.JSONField):
             return lambda value: field.get_db_prep_save(value, self.connection)
         return None

@@ -121,12 +121,14 @@ class Camera(RowByRow):
     # Receiving, in the thread of the receiver
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
-        made_fit = self._observer.fit.made_fit
-        if event["type"].startswith("task-"):
-            self.outbox.see_task(*self._observer.task(event))
-        elif event["type"].startswith("worker-"):
-            self.outbox.see_worker(*self._observer.worker(event))
-        self.counters.made_fit += self._observer.fit.made_fit - made_fit
+        observer, type_ = self._observer, event["type"]
+        if type_.startswith("task-"):
+            self.outbox.see_task(*observer.task(event))
+        elif type_.startswith("worker-"):
+            self.outbox.see_worker(*observer.worker(event))
+        if observer.fit.made_fit:
+            self.counters.made_fit += observer.fit.made_fit
+            observer.fit.made_fit = 0
 
     @property
     def expire_task_states(
