@@ -196,7 +196,7 @@ def measure(broker: str, tasks: int, together: int, how: str) -> dict[str, Any]:
     taker = spawn.Process(target=consume, args=(*arguments, how, ready, taken, results))
     sender.start()
     taker.start()
-    found: dict[str, Any] = results.get(timeout=600)
+    found: dict[str, Any] = results.get(timeout=3600)
     taker.join()
     sender.join()
     return found

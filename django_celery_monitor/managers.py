@@ -214,6 +214,11 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
         """Return the tasks that have not expired."""
         return self.filter(hidden=False)
 
+    def marked(self) -> TaskStateQuerySet:
+        """Return the tasks that are marked as expired."""
+        # SQLite does not use the index for a condition that is the column alone.
+        return self.filter(hidden__in=[True])
+
     def expired(
         self, states: Collection[str], expires: timedelta | float
     ) -> TaskStateQuerySet:
@@ -245,7 +250,7 @@ class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
 
     def purge(self) -> int:
         """Delete the tasks that are marked as expired; return how many."""
-        return self.filter(hidden=True).delete()[0]
+        return self.marked().delete()[0]
 
     def update_state(
         self, state: str, task_id: str, defaults: Mapping[str, Any] | None = None

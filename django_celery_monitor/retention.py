@@ -132,7 +132,7 @@ class Retention:
             for names, expires in self._expiry
             if expires is not None
         ]
-        marked = self._marked.count()
+        marked = self._tasks.marked().count()
         gone = 0 if self._worker_expires is None else self._gone_workers().count()
         return tasks, marked, gone
 
@@ -146,11 +146,6 @@ class Retention:
     def _workers(self) -> WorkerStateQuerySet:
         return self._worker_model.objects.using(self.using)
 
-    @property
-    def _marked(self) -> TaskStateQuerySet:
-        # SQLite does not use the index for a condition that is the column alone.
-        return self._tasks.filter(hidden__in=[True])
-
     def _task_batches(self) -> list[Iterator[Batch]]:
         expired = [
             self._expired_batches(names, expires)
@@ -161,7 +156,7 @@ class Retention:
 
     def _marked_batches(self) -> Iterator[Batch]:
         """Yield the tasks that are marked as expired, in the order of their keys."""
-        yield from self._by_key(lambda: self._marked, TASK_COLUMNS)
+        yield from self._by_key(self._tasks.marked, TASK_COLUMNS)
 
     def _worker_batches(self) -> Iterator[Batch]:
         """Yield the workers that are long gone, in the order of their keys."""

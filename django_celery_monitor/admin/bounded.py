@@ -75,7 +75,7 @@ class TaskList(LookingList):
             self.numbers = newest.counts(self.branches, bounds.LISTED + 1)
             return None
         if self.are_few:
-            found = newest.few_keys(self.queryset)
+            found = newest.few_keys(self.queryset, self.looked_through)
         else:
             found = newest.keys(self.branches, 0, bounds.LISTED + 1)
         self.found_in = Counter(state for _key, state in found)
@@ -154,13 +154,7 @@ class TaskList(LookingList):
 
     @cached_property
     def _newest_values(self) -> list[tuple[str | None, ...]]:
-        tasks = self.root_queryset
-        (since,) = newest.nth_times(
-            [[TaskState.objects.using(tasks.db)]], bounds.LOOKED_AT
-        )
-        if since is not None:
-            tasks = tasks.filter(tstamp__gte=since)
-        return list(tasks.order_by().values_list("name", "queue").distinct())
+        return newest.distinct(self.root_queryset, bounds.LOOKED_AT, "name", "queue")
 
     def newest_values(self) -> list[tuple[str | None, ...]]:
         """Return the names and queues of the newest tasks, each pair once."""

@@ -7,7 +7,7 @@ furthest back; the list says how far that is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -44,8 +44,10 @@ class LookingList(MonitorList):
     in_any_state: QuerySet[TaskState]
     #: Whether these are what an index has, and nothing else.
     is_path = False
-    #: Whether these are not many more than are listed.
+    #: Whether these are not many more than are listed, and the branches of the index
+    #: that has them all.
     are_few = False
+    looked_through: Sequence[QuerySet[TaskState]] = ()
     #: How many there are, in each branch of a path, or else in each state.
     numbers: list[int]
     found_in: Mapping[str, int] | None = None
@@ -137,7 +139,10 @@ class LookingList(MonitorList):
             self.are_few = is_by_time and number <= bounds.LISTED
             if since is not None:
                 rows = rows.filter(tstamp__gte=since)
+                among = among.filter(tstamp__gte=since)
                 self._tell(since, number)
+            if best.column:
+                self.looked_through = best.branches(among)
         else:
             self.is_path = True
         self.branches = best.branches(rows) if is_by_time else [rows]

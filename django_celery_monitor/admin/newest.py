@@ -14,8 +14,13 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.models import QuerySet
+from django.db.models.expressions import RawSQL
 
 from django_celery_monitor.models import TaskState
+
+#: More than there ever are. Without a limit, a database that is told where to look may
+#: mix the conditions, and look elsewhere.
+FENCE = 10_000_000
 
 #: States that are told apart at most: anybody who can send events can invent some.
 MOST_STATES = 40
@@ -82,12 +87,19 @@ def keys(
     return _rows(branches[0].db, sql, [*params, last - first, first])
 
 
-def few_keys(rows: QuerySet[TaskState]) -> list[tuple[int, str]]:
+def few_keys(
+    rows: QuerySet[TaskState], branches: Sequence[QuerySet[TaskState]] = ()
+) -> list[tuple[int, str]]:
     """Return keys and states of ``rows``, of which there are not many, in their order.
 
-    The database is not asked for the order: some would walk through the whole table in
-    it rather than sort what another index finds at once.
+    All of them are in ``branches``, if there are any. Which index to use is not left to
+    the database: of two it takes the one that has fewer tasks on average. Nor is it
+    asked for the order: some would walk through the whole table in it rather than
+    sort what another index finds at once.
     """
+    if branches:
+        sql, params = _union([branch.order_by() for branch in branches], FENCE, "pk")
+        rows = rows.filter(pk__in=RawSQL(sql, params)) if sql else rows.none()  # noqa: S611 -- Django's own SQL
     found = rows.order_by().values_list("tstamp", "pk", "state")
     ordered = sorted(found, reverse=is_newest_first(rows))
     return [(key, state) for _time, key, state in ordered]
@@ -159,6 +171,17 @@ def counts_by_state(
         " GROUP BY state"
     )
     return dict(_rows(branches[0].db, sql, params))
+
+
+def distinct(
+    rows: QuerySet[TaskState], number: int, *columns: str
+) -> list[tuple[Any, ...]]:
+    """Return the values of ``columns`` of the newest of ``rows``, each once."""
+    sql, params = _union([rows.order_by("-tstamp")], number, *columns)
+    if not sql:
+        return []
+    sql = f"SELECT DISTINCT * FROM ({sql}) tasks"  # noqa: S608 -- Django's own SQL
+    return _rows(rows.db, sql, params)
 
 
 def states(using: str) -> list[str]:

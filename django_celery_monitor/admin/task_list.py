@@ -41,7 +41,7 @@ def some_are_hidden(request: HttpRequest) -> bool:
     """
     asked = vars(request)
     if HIDDEN not in asked:
-        asked[HIDDEN] = TaskState.objects.filter(hidden=True).order_by().exists()
+        asked[HIDDEN] = TaskState.objects.marked().order_by().exists()
     return bool(asked[HIDDEN])
 
 

@@ -188,7 +188,7 @@ def test_pages_cost_a_fixed_number_of_queries(
     # pages and the rows of this one; whether anything was written; for tasks their
     # keys, whether any are hidden, and what there is to filter by: the workers, the
     # states, how many tasks they have, and the newest names and queues.
-    expected = 14 if model is TaskState else 7
+    expected = 13 if model is TaskState else 7
     ContentType.objects.get_for_model(model)  # which is remembered
     row = factory.create()
     factory.create()
