@@ -83,6 +83,7 @@ def fill(first: int, upto: int, using: str) -> None:
 def pages(number: int) -> dict[str, str]:
     """Return the addresses to measure, of a list of so many tasks."""
     middle = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    thousand = f"{middle + timedelta(seconds=1):%Y-%m-%dT%H:%M:%S}"
     middle += timedelta(milliseconds=number // 2)
     worker = WorkerState.objects.get(hostname="worker7@host")
     task = TaskState.objects.order_by("pk")[number // 2]
@@ -113,6 +114,9 @@ def pages(number: int) -> dict[str, str]:
         "words, none": "?q=nobody%20knows",
         "key=value, rare": "?q=kwargs:order_id=7919",
         "state: and name:": "?q=state:FAILURE+name:shop.tasks.task_7",
+        "ten times further": "?q=nobody%20knows&look=100000",
+        "export, 1,000 tasks": f"export/?to={thousand}&format=csv",
+        "one task": f"{task.pk}/change/",
     }
 
 
@@ -124,6 +128,8 @@ def measure(client: Client, number: int) -> dict[str, float]:
         for _ in range(REPEATS + 1):
             began = time.perf_counter()
             response = client.get(LIST + query)
+            if response.streaming:
+                b"".join(response)
             times.append(time.perf_counter() - began)
             if response.status_code != 200:
                 raise RuntimeError(f"{query}: {response.status_code}")
