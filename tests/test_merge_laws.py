@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import reduce
 from random import Random
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import transaction
@@ -28,22 +27,15 @@ from django_celery_monitor.merge import (
 from django_celery_monitor.models import TaskState, WorkerState
 from django_celery_monitor.observation import Observer
 from django_celery_monitor.sanitize import Sanitizer
+from tests.clocks import in_berlin
 from tests.events import task_event
 from tests.strategies import task_streams, worker_streams
 
 Columns = dict[str, Any]
 Event = dict[str, Any]
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-BERLIN = ZoneInfo("Europe/Berlin")
 #: From NOW to the hour before clocks go back in Berlin.
 TO_AUTUMN = datetime(2026, 10, 25, 0, 59, 58, tzinfo=timezone.utc).timestamp()
-
-
-def in_berlin(us: int) -> datetime:
-    """Return a time as Django stores it without ``USE_TZ``, in the zone of Berlin."""
-    when = EPOCH + timedelta(microseconds=us)
-    return when.astimezone(BERLIN).replace(tzinfo=None)
 
 
 def observer() -> Observer:
