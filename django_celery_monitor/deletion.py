@@ -12,6 +12,8 @@ from django.db import IntegrityError, OperationalError, connections, models, tra
 from django.db.models import F
 from django.db.models.deletion import Collector
 
+from .links import link_model
+
 logger = get_logger(__name__)
 
 #: Rows of a transaction: at first, at least, at most.
@@ -29,6 +31,9 @@ REST = 0.25
 
 #: How often a batch is tried that loses a deadlock or meets a locked database.
 TRIES = 5
+
+#: The column of a task that links refer to.
+TASK_ID = "task_id"
 
 #: Parameters of a statement besides the keys, at most.
 OTHER_PARAMETERS = 50
@@ -76,8 +81,11 @@ class Deleter:
     def delete(self, batch: Batch) -> int:
         """Delete the rows of a batch that are still as found; return how many.
 
+        The links of tasks go first, where the batch has the column ``task_id``.
         Raises OperationalError when the database cannot be used.
         """
+        if not batch.found:
+            return 0
         started = time.monotonic()
         try:
             deleted = self._retry(lambda: self._transaction(batch))
@@ -110,11 +118,21 @@ class Deleter:
         model = batch.rows.model
         rows = model._base_manager.using(self.using)
         with transaction.atomic(using=self.using):
+            keys = self._lock(batch)
+            if TASK_ID in batch.columns:
+                place = batch.columns.index(TASK_ID)
+                self._delete_links([batch.found[key][place] for key in keys])
             # One statement; where somebody listens or refers, Django loads the rows,
             # tells the listeners and deletes what depends on them.
-            deleted = rows.filter(pk__in=self._lock(batch)).delete()[1]
+            deleted = rows.filter(pk__in=keys).delete()[1]
         number: int = deleted.get(model._meta.label, 0)
         return number
+
+    def _delete_links(self, task_ids: list[str]) -> None:
+        """Delete the links that tasks have to objects."""
+        if (links := link_model()) is not None and task_ids:
+            rows = links._base_manager.using(self.using)
+            rows.filter(task_id__in=task_ids).delete()
 
     def _lock(self, batch: Batch) -> list[Any]:
         """Lock the rows that are as they were found and that nobody else has.

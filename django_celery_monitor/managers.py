@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from .bulk import Table
+from .links import LinkedQuerySet
 from .merge import ABOUT, ROUTE, merge_task, merge_worker
 from .utils import to_microseconds
 
@@ -207,7 +208,9 @@ class WorkerStateQuerySet(ExtendedQuerySet["WorkerState"]):
         return self._join_many("hostname", seen, merge_worker, {})
 
 
-class TaskStateQuerySet(ExtendedQuerySet["TaskState"]):
+class TaskStateQuerySet(  # type: ignore[override] # of each base's as_manager
+    LinkedQuerySet["TaskState"], ExtendedQuerySet["TaskState"]
+):
     """Queries of tasks."""
 
     def active(self) -> TaskStateQuerySet:

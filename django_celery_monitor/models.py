@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 from celery import states
 from celery.events.state import heartbeat_expires
-from django.db import models
+from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .camera_state import CameraState
+from .links import deleted_with
 from .managers import TaskStateQuerySet, WorkerStateQuerySet
 from .merge import merge_worker
 from .utils import exact_microseconds
@@ -279,3 +280,13 @@ class TaskState(Row):
         """Return state, id, name and, if it has one, ETA of the task."""
         text = f"{self.state:<10} {self.task_id:<36} {self.name or _('unknown')}"
         return f"{text} eta:{self.eta}" if self.eta else text
+
+    def delete(
+        self,
+        using: str | None = None,
+        keep_parents: bool = False,  # noqa: FBT001, FBT002 -- as Django has it
+    ) -> tuple[int, dict[str, int]]:
+        """Delete the task, and with it the links that it has to objects."""
+        using = using or router.db_for_write(type(self), instance=self)
+        with deleted_with(type(self)._base_manager.filter(pk=self.pk), using):
+            return super().delete(using, keep_parents)

@@ -15,7 +15,8 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from . import conf
-from .deletion import Batch, Deleter
+from .deletion import TASK_ID, Batch, Deleter
+from .links import link_model
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 KNOWN_STATES = states.ALL_STATES | {states.REJECTED}
 
-#: What tells whether a task has expired.
-TASK_COLUMNS = ("state", "tstamp", "eta", "hidden")
+#: What tells whether a task has expired, and what its links refer to.
+TASK_COLUMNS = ("state", "tstamp", "eta", "hidden", TASK_ID)
 
 
 class Purged(NamedTuple):
@@ -118,6 +119,8 @@ class Retention:
         if done:
             # Only now: what was just deleted no longer refers to them.
             workers, done = self._run([self._worker_batches()], over)
+        if done:
+            _, done = self._run([self._link_batches()], over)
         return Purged(tasks, workers, done)
 
     def count(self) -> tuple[list[tuple[Collection[str], int]], int, int]:
@@ -173,6 +176,36 @@ class Retention:
             Q(offline_at=None) | Q(offline_at__lte=limit),
             last_update__lte=limit,
         )
+
+    def _link_batches(self) -> Iterator[Batch]:
+        """Yield the links of tasks without a row, once none is to be expected.
+
+        That is when any task would have expired. Links are walked through in the
+        order in which they were written, as far as that.
+        """
+        links = link_model()
+        kept = [
+            expires if isinstance(expires, timedelta) else timedelta(seconds=expires)
+            for _, expires in self._expiry
+            if expires is not None
+        ]
+        if links is None or not kept:
+            return
+        limit = timezone.now() - max(kept)
+        rows = links._base_manager.using(self.using)
+        orphans = rows.filter(~Exists(self._tasks.filter(task_id=OuterRef("task_id"))))
+        in_order = rows.order_by("pk").values_list("pk", "task_id", "created_at")
+        last, more = 0, True
+        while more:
+            size = self._deleter.size
+            walked = in_order.filter(pk__gt=last)[:size]
+            old = {pk: task_id for pk, task_id, created in walked if created <= limit}
+            tasks = self._tasks.filter(task_id__in=list(old.values()))
+            known = set(tasks.values_list("task_id", flat=True))
+            found = {pk: () for pk, task_id in old.items() if task_id not in known}
+            yield Batch(orphans, (), found)
+            more = len(old) == size
+            last = max(old, default=last)
 
     def _by_key(
         self, rows: Callable[[], models.QuerySet[Any]], columns: tuple[str, ...] = ()

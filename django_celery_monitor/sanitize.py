@@ -65,19 +65,9 @@ class Sanitizer:
         )
 
     def identifier(self, value: str, max_length: int = 255) -> str:
-        """Return a name or an id, the same for the same value, made fit.
-
-        A value of more than ``max_length`` characters keeps its beginning and ends
-        with an ellipsis and a digest of it all.
-        """
-        if len(value) <= max_length and value.isascii() and "\0" not in value:
-            return value
-        fit = _UNFIT.sub(_escape, value)
-        if len(fit) > max_length:
-            digest = sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
-            tail = f"…{digest[:_DIGEST]}"[-max_length:]
-            fit = fit[: max_length - len(tail)] + tail
-        self.made_fit += fit != value
+        """Return a name or an id made fit, as ``fit_identifier`` does."""
+        fit = fit_identifier(value, max_length)
+        self.made_fit += fit is not value and fit != value
         return fit
 
     def text(self, value: str, keep: Literal["start", "end"] = "start") -> str:
@@ -168,6 +158,22 @@ class Sanitizer:
             kept = mask(text[:size])
             cut = (kept if len(kept) <= room else "") + CUT_END
         return cut[: self._max_text]
+
+
+def fit_identifier(value: str, max_length: int = 255) -> str:
+    """Return a name or an id, the same for the same value, made fit.
+
+    A value of more than ``max_length`` characters keeps its beginning and ends with
+    an ellipsis and a digest of it all.
+    """
+    if len(value) <= max_length and value.isascii() and "\0" not in value:
+        return value
+    fit = _UNFIT.sub(_escape, value)
+    if len(fit) > max_length:
+        digest = sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+        tail = f"…{digest[:_DIGEST]}"[-max_length:]
+        fit = fit[: max_length - len(tail)] + tail
+    return fit
 
 
 def _escape(found: re.Match[str]) -> str:

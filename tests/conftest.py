@@ -129,7 +129,7 @@ def databases(
         @cache
         def make(kind: str) -> Scratch:
             made = stack.enter_context(scratch(kind, tmp_path_factory.mktemp("db")))
-            made.migrate()
+            made.migrate_tracker()
             return made
 
         yield make
@@ -145,8 +145,9 @@ def database(
     with django_db_blocker.unblock():
         made = databases(request.param)
         yield made
-        for model in reversed(list(apps.get_app_config("celery_monitor").get_models())):
-            model._base_manager.using(made.alias).all().delete()
+        for label in ("celery_monitor_tracking", "celery_monitor"):
+            for model in reversed(list(apps.get_app_config(label).get_models())):
+                model._base_manager.using(made.alias).all().delete()
 
 
 #: The tests in a browser take the extra of that name.

@@ -14,6 +14,8 @@ from factory.declarations import LazyAttribute, LazyFunction, Sequence, SubFacto
 from factory.django import DjangoModelFactory
 
 from django_celery_monitor.models import CameraState, TaskState, WorkerState
+from django_celery_monitor.tracking.models import TaskObjectLink
+from tests.tracked.models import Order, Parcel, Warehouse
 
 
 class WorkerStateFactory(DjangoModelFactory[WorkerState]):
@@ -66,3 +68,40 @@ class UserFactory(DjangoModelFactory[User]):
     @classmethod
     def _create(cls, model_class: type[User], *args: Any, **kwargs: Any) -> User:
         return model_class.objects.create_user(*args, **kwargs)
+
+
+class OrderFactory(DjangoModelFactory[Order]):
+    """An order."""
+
+    class Meta:
+        model = Order
+
+    account_id = Sequence(lambda n: 7000 + n)
+    reference = Sequence(lambda n: f"R-{n}")
+
+
+class ParcelFactory(DjangoModelFactory[Parcel]):
+    """A parcel."""
+
+    class Meta:
+        model = Parcel
+
+
+class WarehouseFactory(DjangoModelFactory[Warehouse]):
+    """A warehouse."""
+
+    class Meta:
+        model = Warehouse
+
+    code = Sequence(lambda n: f"WH {n}")
+
+
+class TaskObjectLinkFactory(DjangoModelFactory[TaskObjectLink]):
+    """A task that just succeeded, and was about an order."""
+
+    class Meta:
+        model = TaskObjectLink
+
+    task = SubFactory(TaskStateFactory)
+    content_object = SubFactory(OrderFactory)
+    role = "order_id"

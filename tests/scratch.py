@@ -51,6 +51,11 @@ class Scratch:
         target = ["celery_monitor", *([migration] if migration else [])]
         call_command("migrate", *target, database=self.alias, verbosity=0)
 
+    def migrate_tracker(self) -> None:
+        """Migrate all the monitor's tables, those of the task tracker too."""
+        target = "celery_monitor_tracking"
+        call_command("migrate", target, database=self.alias, verbosity=0)
+
     def execute(self, statement: str) -> list[tuple[object, ...]]:
         """Run ``statement``, without parameters; return the rows it finds."""
         with self.connection.cursor() as cursor:

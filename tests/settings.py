@@ -20,6 +20,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_celery_monitor",
+    "django_celery_monitor.tracking",
+    "tests.tracked",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

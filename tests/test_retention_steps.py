@@ -101,17 +101,17 @@ def test_many_tasks_have_the_same_time(seconds: list[int]) -> None:
 
 
 @pytest.mark.django_db
-def test_texts_are_not_loaded_and_a_batch_is_one_statement(
+def test_texts_are_not_loaded_and_a_batch_is_one_statement_for_each_table(
     django_assert_max_num_queries: Any,
 ) -> None:
     old_tasks(400, result="x" * 1000)
-    # Hidden rows and three sets look once, the custom states twice; then a batch,
-    # and with locks and a transaction four more.
+    # Hidden rows, three sets and links look once, the custom states twice; then a
+    # batch, and with locks and a transaction four more.
     with django_assert_max_num_queries(20) as captured:
         Retention(HOURLY).run()
     statements = [query["sql"] for query in captured.captured_queries]
     assert not any("traceback" in sql or '"result"' in sql for sql in statements)
-    assert sum(sql.startswith("DELETE") for sql in statements) == 1
+    assert sum(sql.startswith("DELETE") for sql in statements) == 2
 
 
 @pytest.mark.django_db
