@@ -1,15 +1,17 @@
-"""The primary key of any object, as text."""
+"""The primary key of any object, as text, and the relation that goes by it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from django.contrib.contenttypes.fields import GenericRelation
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Cast
 from django.db.models.lookups import Exact
 from django.db.models.sql.compiler import SQLCompiler
+from django.db.models.sql.where import AND, WhereNode
 
 from django_celery_monitor.sanitize import fit_identifier
 
@@ -52,6 +54,20 @@ class ObjectIdField(_CharField):
         return value
 
 
+class AsText(Cast):
+    """The text of a value as the database writes it."""
+
+    def as_mysql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
+    ) -> Any:
+        """Return SQL whose text gives way to the collation of what it is compared to.
+
+        The text of a cast has the collation of the connection and insists on it.
+        """
+        template = "CONCAT(%(expressions)s)"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
 @ObjectIdField.register_lookup
 class ObjectIdExact(Exact):
     """Compares with the key of another table as text, as in ``OuterRef("pk")``."""
@@ -60,7 +76,37 @@ class ObjectIdExact(Exact):
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
     ) -> Any:
         """Return the other side, as text if it is no value."""
-        if self.rhs_is_direct_value():
+        if self.rhs_is_direct_value() or self._is_text():
             return super().process_rhs(compiler, connection)
-        text = Cast(self.rhs, models.CharField())
-        return compiler.compile(text.resolve_expression(compiler.query))
+        return compiler.compile(AsText(self.rhs, models.CharField()))
+
+    def _is_text(self) -> bool:
+        """Return whether the other side is text, which is left as it is compared."""
+        field = getattr(self.rhs, "output_field", None)
+        return isinstance(
+            getattr(field, "target_field", field), (models.CharField, models.TextField)
+        )
+
+
+class TaskRelation(GenericRelation):
+    """A ``GenericRelation`` to the links of tasks that joins them by an index.
+
+    Joins of a ``GenericRelation`` compare the text of a link with a key of another
+    type: no index of links serves that, and MySQL compares numbers of more than 53
+    bits by their first ones. This one compares the texts of both as well.
+    """
+
+    def __init__(
+        self, to: Any = "celery_monitor_tracking.TaskObjectLink", **options: Any
+    ) -> None:
+        """Relate to the links of tasks; ``options`` are those of any relation."""
+        super().__init__(to, **options)
+
+    def get_extra_restriction(self, alias: str | None, remote_alias: str) -> WhereNode:
+        """Return what a join asks for besides the keys: ``alias`` is the model's."""
+        where: WhereNode = super().get_extra_restriction(alias, remote_alias)
+        if alias is not None:
+            object_id, key = self.related_fields[0]
+            text = ObjectIdExact(object_id.get_col(remote_alias), key.get_col(alias))
+            where.add(text, AND)
+        return where

@@ -7,6 +7,7 @@ import uuid
 from django.contrib.contenttypes.fields import GenericRelation
 from django.db import models
 
+from django_celery_monitor.tracking.fields import TaskRelation
 from django_celery_monitor.tracking.models import TaskObjectLink
 
 
@@ -27,7 +28,8 @@ class Order(models.Model):
     account_id = models.IntegerField(default=0)
     reference = models.CharField(max_length=50, default="")
 
-    tasks = GenericRelation(TaskObjectLink)
+    tasks = TaskRelation()
+    plain_tasks = GenericRelation(TaskObjectLink)
 
     def __str__(self) -> str:
         """Return the number."""
@@ -47,7 +49,8 @@ class Parcel(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     weight = models.IntegerField(default=1)
 
-    tasks = GenericRelation(TaskObjectLink)
+    tasks = TaskRelation()
+    plain_tasks = GenericRelation(TaskObjectLink)
 
     def __str__(self) -> str:
         """Return the key."""
@@ -60,7 +63,8 @@ class Warehouse(models.Model):
     code = models.CharField(max_length=40, primary_key=True)
     city = models.CharField(max_length=50, default="")
 
-    tasks = GenericRelation(TaskObjectLink)
+    tasks = TaskRelation()
+    plain_tasks = GenericRelation(TaskObjectLink)
 
     def __str__(self) -> str:
         """Return the code."""

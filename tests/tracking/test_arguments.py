@@ -27,7 +27,9 @@ def registered(function: Any, model: Any = Order, **options: Any) -> Registratio
     app: Any = Celery("mine", set_as_current=False)
     bind = options.pop("bind", False)
     function.__name__ = "task"  # Celery has no tasks without a name.
-    tracker.register(model, **options)(app.task(name="task", bind=bind)(function))
+    tracker.register(model, **options)(
+        app.task(name="task", bind=bind, shared=False)(function)
+    )
     return tracker.registrations("task")[0]
 
 

@@ -12,7 +12,7 @@ from celery import Celery
 from django.core import checks
 from django.test import override_settings
 
-from django_celery_monitor.tracking import FromModel
+from django_celery_monitor.tracking import FromModel, task_tracker
 from django_celery_monitor.tracking.checks import (
     check_databases,
     check_installed,
@@ -27,7 +27,7 @@ def found(function: Any, *registered: dict[str, Any]) -> list[checks.CheckMessag
     tracker, app = TaskTracker(), Celery("mine", set_as_current=False)
     tracker.discover = lambda: None  # type: ignore[method-assign]
     function.__name__ = "pay"  # Celery has no tasks without a name.
-    task = app.task(name="shop.pay")(function)
+    task = app.task(name="shop.pay", shared=False)(function)
     for options in registered:
         tracker.register(Order, **options)(task)
     return check_registrations(tracker=tracker)
@@ -55,6 +55,7 @@ def test_checks_are_registered() -> None:
 
 
 def test_tasks_that_are_registered_need_the_app() -> None:
+    task_tracker.discover()
     installed = ["django.contrib.contenttypes", "django_celery_monitor"]
     with override_settings(INSTALLED_APPS=installed):
         (message,) = check_installed()
@@ -194,6 +195,7 @@ def test_relation_to_links_in_another_database() -> None:
         db_for_write = db_for_read
 
     with override_settings(DATABASE_ROUTERS=[Router()]):
-        (message,) = check_databases()
-    assert message.id == "celery_monitor_tracking.W001"
-    assert message.obj is Warehouse
+        messages = check_databases()
+    assert ids(messages) == ["W001", "W001"]
+    assert [message.obj for message in messages] == [Warehouse, Warehouse]
+    assert "The relation tasks leads to" in messages[0].msg

@@ -21,11 +21,13 @@ from tests.factories import (
     TaskStateFactory,
     WarehouseFactory,
 )
+from tests.tracked.models import Order
 
 pytestmark = pytest.mark.django_db
 
 FACTORIES: tuple[Any, ...] = (OrderFactory, ParcelFactory, WarehouseFactory)
 EACH = pytest.mark.parametrize("factory", FACTORIES)
+BOTH = pytest.mark.parametrize("relation", ["tasks", "plain_tasks"])
 
 
 @pytest.fixture(autouse=True)
@@ -51,50 +53,56 @@ def link(obj: models.Model, state: str = states.SUCCESS) -> TaskObjectLink:
 
 
 @EACH
-def test_relation_of_an_object_has_its_links_alone(factory: Any) -> None:
+@BOTH
+def test_relation_of_an_object_has_its_links_alone(factory: Any, relation: str) -> None:
     obj = factory()
     mine = [link(obj), link(obj)]
-    assert set(obj.tasks.all()) == set(mine)
-    assert obj.tasks.filter(task__state=states.FAILURE).count() == 0
+    links = getattr(obj, relation)
+    assert set(links.all()) == set(mine)
+    assert links.filter(task__state=states.FAILURE).count() == 0
 
 
 @EACH
-def test_filter_joins_the_tasks_of_the_model_alone(factory: Any) -> None:
+@BOTH
+def test_filter_joins_the_tasks_of_the_model_alone(factory: Any, relation: str) -> None:
     obj, other = factory(), factory()
     link(obj, "MINE")
     link(other, states.SUCCESS)
-    model = type(obj)
-    assert list(model.objects.filter(tasks__task__state="MINE")) == [obj]
-    assert list(model.objects.filter(pk=obj.pk, tasks__task__state="MINE")) == [obj]
-    assert not model.objects.filter(pk=other.pk, tasks__task__state="MINE")
+    found = type(obj).objects.filter(**{f"{relation}__task__state": "MINE"})
+    assert list(found) == [obj]
+    assert list(found.filter(pk=obj.pk)) == [obj]
+    assert not found.filter(pk=other.pk)
 
 
 @EACH
-def test_exclude_leaves_the_others(factory: Any) -> None:
+@BOTH
+def test_exclude_leaves_the_others(factory: Any, relation: str) -> None:
     obj, other = factory(), factory()
     link(obj, "MINE")
     link(other, states.SUCCESS)
-    left = type(obj).objects.exclude(tasks__task__state="MINE")
+    left = type(obj).objects.exclude(**{f"{relation}__task__state": "MINE"})
     assert obj not in left
     assert other in left
 
 
 @EACH
-def test_objects_without_tasks(factory: Any) -> None:
+@BOTH
+def test_objects_without_tasks(factory: Any, relation: str) -> None:
     obj, other = factory(), factory()
     link(obj)
-    without = type(obj).objects.filter(tasks__isnull=True)
+    without = type(obj).objects.filter(**{f"{relation}__isnull": True})
     assert obj not in without
     assert other in without
 
 
 @EACH
-def test_counts_and_subqueries(factory: Any) -> None:
+@BOTH
+def test_counts_and_subqueries(factory: Any, relation: str) -> None:
     obj, other = factory(), factory()
     link(obj)
     link(obj)
     model = type(obj)
-    counted = model.objects.annotate(number=Count("tasks"))
+    counted = model.objects.annotate(number=Count(relation))
     assert counted.get(pk=obj.pk).number == 2
     assert counted.get(pk=other.pk).number == 0
     content_type = ContentType.objects.get_for_model(model)
@@ -107,16 +115,17 @@ def test_counts_and_subqueries(factory: Any) -> None:
 
 
 @EACH
+@BOTH
 def test_prefetch_has_the_links_and_tasks_of_each_object(
-    factory: Any, django_assert_num_queries: DjangoAssertNumQueries
+    factory: Any, relation: str, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     objects = factory.create_batch(3)
     wanted = {obj.pk: {link(obj).task for _ in range(2)} for obj in objects}
     rows = type(objects[0]).objects.filter(pk__in=list(wanted))
     with django_assert_num_queries(3):
         found = {
-            obj.pk: {made.task for made in obj.tasks.all()}
-            for obj in rows.prefetch_related("tasks__task")
+            obj.pk: {made.task for made in getattr(obj, relation).all()}
+            for obj in rows.prefetch_related(f"{relation}__task")
         }
     assert found == wanted
 
@@ -190,3 +199,40 @@ def test_values_are_prepared_once(value: Any) -> None:
     once = field.get_db_prep_value(prepared, connection, prepared=True)
     assert once == field.get_db_prep_value(value, connection)
     assert once is None or isinstance(once, str)
+
+
+def test_numbers_that_differ_in_their_last_bits_are_told_apart() -> None:
+    """As a double, which MySQL compares texts and numbers by, they are the same."""
+    first, second = (OrderFactory.create(pk=2**60 + bit) for bit in (0, 1))
+    link(first, "MINE")
+    found = Order.objects.filter(tasks__task__state="MINE")
+    assert list(found) == [first]
+    assert second in Order.objects.filter(tasks__isnull=True)
+
+
+def test_number_of_another_query() -> None:
+    order = OrderFactory.create()
+    made = link(order)
+    newest = Order.objects.filter(reference=order.reference).values("pk")[:1]
+    content_type = ContentType.objects.get_for_model(Order)
+    found = TaskObjectLink.objects.filter(content_type=content_type, object_id=newest)
+    assert list(found) == [made]
+
+
+@pytest.mark.services("DATABASE_URL")
+@EACH
+def test_collation_of_the_connection_does_not_matter(factory: Any) -> None:
+    if connection.vendor != "mysql":
+        pytest.skip("others compare by the collation of the column")
+    obj = factory.create()
+    link(obj, "MINE")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@collation_connection")
+        (before,) = cursor.fetchone()
+        cursor.execute("SET collation_connection = 'utf8mb4_unicode_520_ci'")
+        try:
+            found = type(obj).objects.filter(tasks__task__state="MINE")
+            assert list(found) == [obj]
+            assert obj not in type(obj).objects.exclude(tasks__task__state="MINE")
+        finally:
+            cursor.execute("SET collation_connection = %s", [before])

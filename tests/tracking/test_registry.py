@@ -28,7 +28,7 @@ def pay(order_id: int) -> None:
 
 def test_task_is_returned_unchanged() -> None:
     tracker, app = TaskTracker(), Celery("mine", set_as_current=False)
-    task = app.task(name="mine.pay")(pay)
+    task = app.task(name="mine.pay", shared=False)(pay)
     assert tracker.register(Order)(task) is task
 
 
@@ -91,15 +91,15 @@ def test_launch_arguments_are_kept_and_absent_ones_are_none() -> None:
 def test_task_registered_later_is_found() -> None:
     tracker, app = TaskTracker(), Celery("mine", set_as_current=False)
     register = tracker.register(Order)
-    first = register(app.task(name="first")(pay))
+    first = register(app.task(name="first", shared=False)(pay))
     assert tracker.registrations("first")[0].task is first
-    register(app.task(name="second")(pay))
+    register(app.task(name="second", shared=False)(pay))
     assert tracker.registrations("second")
 
 
 def test_registering_sets_up_no_app() -> None:
     app: Any = Celery("mine", set_as_current=False)
-    TaskTracker().register(Order)(app.task(name="lazy")(pay))
+    TaskTracker().register(Order)(app.task(name="lazy", shared=False)(pay))
     assert not app.configured
     assert not app.finalized
 
