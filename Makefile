@@ -114,6 +114,7 @@ package: $(tools)  ## Build sdist and wheel into dist/ and try them
 	mkdir -p build/site/tests
 	cp tests/__init__.py tests/celery.py tests/databases.py tests/settings.py \
 		tests/urls.py build/site/tests
+	cp -r tests/tracked build/site/tests
 	cd build/site && DATABASE_URL=sqlite:///site.sqlite3 \
 		DJANGO_SETTINGS_MODULE=tests.settings sh -c '\
 		../env/bin/python -m django migrate -v 0 && \

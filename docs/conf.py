@@ -19,6 +19,7 @@ settings.configure(
         "django.contrib.messages",
         "django.contrib.sessions",
         "django_celery_monitor",
+        "django_celery_monitor.tracking",
     ],
     USE_TZ=True,
 )
@@ -46,12 +47,13 @@ nitpick_ignore_regex = [
     # Imported for type checkers alone, and so without their module.
     (
         r"py:.*",
-        "Celery|Connection|Control|Expiry|HttpRequest|Promise|Task|Worker|datetime|timedelta",
+        "Celery|Connection|Control|Expiry|HttpRequest|Model|Promise|Task|Worker"
+        "|datetime|timedelta",
     ),
     # What Sphinx makes of a mapping in a mapping.
     (r"py:.*", r"dict\[str"),
     # How lists are bounded and workers are asked is no interface.
     (r"py:.*", r"(.*\.)?(BoundedPaginator|Conversation|TaskList)"),
     # Type variables.
-    (r"py:.*", r"(.*\.)?(_M|_R|T|Function)"),
+    (r"py:.*", r"(.*\.)?(_M|_R|_T|T|Function)"),
 ]

@@ -12,8 +12,10 @@ from django.db.models import Model
 from django_celery_monitor import checks, conf
 from django_celery_monitor.admin import ModelMonitor, TaskMonitor, WorkerMonitor
 from django_celery_monitor.models import CameraState, TaskState, WorkerState
+from django_celery_monitor.tracking import checks as tracking_checks
 
 ROOT = Path(__file__).parent.parent
+CHECKS = [checks, tracking_checks]
 PAGES = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *(ROOT / "docs").glob("*.rst")]
 
 
@@ -98,11 +100,12 @@ def test_the_settings_of_the_readme_are_read() -> None:
 
 
 def test_every_check_is_documented_and_no_other() -> None:
-    pattern = r"celery_monitor\.[EW]\d{3}"
-    source = Path(checks.__file__).read_text(encoding="utf-8")
-    page = read("docs/checks.rst")
-    entries = re.findall(rf"^``({pattern})``$", page, re.MULTILINE)
-    assert sorted(entries) == sorted(set(re.findall(pattern, source)))
+    pattern = r"celery_monitor(?:_tracking)?\.[EW]\d{3}"
+    documented = re.findall(
+        rf"^``({pattern})``$", read("docs/checks.rst"), re.MULTILINE
+    )
+    sources = [Path(str(module.__file__)).read_text("utf-8") for module in CHECKS]
+    assert sorted(documented) == sorted(set(re.findall(pattern, "".join(sources))))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,12 @@ from django.db.models import F, Model
 
 from .registry import FromModel, Registration, TaskTracker, task_tracker
 
+#: The checks of one registration, by what is wrong with it.
+PARAMETER = "celery_monitor_tracking.E003"
+LOOKUP = "celery_monitor_tracking.E004"
+PATH = "celery_monitor_tracking.E005"
+TWICE = "celery_monitor_tracking.E006"
+
 
 def check_installed(**kwargs: Any) -> list[checks.CheckMessage]:
     """Check that the app is installed where tasks are registered."""
@@ -89,14 +95,14 @@ def _database(model: type[Model]) -> tuple[str, str]:
 
 
 def _error(
-    registration: Registration, problem: str, hint: str, number: int
+    registration: Registration, problem: str, hint: str, check_id: str
 ) -> checks.CheckMessage:
     label = registration.model._meta.label
     return checks.Error(
         f"{registration.task_name}, registered for {label}: {problem}",
         hint=hint,
         obj=registration.model,
-        id=f"celery_monitor_tracking.E{number:03}",
+        id=check_id,
     )
 
 
@@ -106,19 +112,19 @@ def _check_parameters(registration: Registration) -> Iterator[checks.CheckMessag
     takes = f"It takes {signature}."
     if not registration.lookups:
         problem = "the task takes no argument by position that could be the key."
-        yield _error(registration, problem, f"{takes} Give id_query.", 3)
+        yield _error(registration, problem, f"{takes} Give id_query.", PARAMETER)
     kinds = {parameter.kind for parameter in signature.parameters.values()}
     for name in registration.lookups.values():
         if name not in signature.parameters and Parameter.VAR_KEYWORD not in kinds:
             problem = f"the task has no parameter {name!r}, which id_query names."
-            yield _error(registration, problem, takes, 3)
+            yield _error(registration, problem, takes, PARAMETER)
     try:
         signature.bind_partial(
             *(registration.launch_args or ()), **(registration.launch_kwargs or {})
         )
     except TypeError as exc:
         problem = f"launch_args and launch_kwargs do not fit: {exc}."
-        yield _error(registration, problem, takes, 3)
+        yield _error(registration, problem, takes, PARAMETER)
 
 
 def _check_lookups(registration: Registration) -> Iterator[checks.CheckMessage]:
@@ -128,7 +134,7 @@ def _check_lookups(registration: Registration) -> Iterator[checks.CheckMessage]:
     for lookup in registration.lookups:
         if problem := _unfit(registration.model, lookup):
             said = f"id_query names {lookup!r}, which the model has not."
-            yield _error(registration, said, problem, 4)
+            yield _error(registration, said, problem, LOOKUP)
 
 
 def _unfit(model: type[Model], lookup: str) -> str:
@@ -150,7 +156,7 @@ def _check_paths(registration: Registration) -> Iterator[checks.CheckMessage]:
         if isinstance(value, FromModel) and (missing := _missing(registration, value)):
             problem = f"FromModel({value.path!r}): {missing}."
             hint = "Name a field or an attribute, and relations on the way with dots."
-            yield _error(registration, problem, hint, 5)
+            yield _error(registration, problem, hint, PATH)
 
 
 def _missing(registration: Registration, value: FromModel) -> str:
@@ -178,4 +184,4 @@ def _check_twice(tracker: TaskTracker) -> Iterator[checks.CheckMessage]:
         if seen[key] == 2:
             problem = f"it is registered twice, by {registration.role!r}."
             hint = "Remove one of the decorators, or give them different id_query."
-            yield _error(registration, problem, hint, 6)
+            yield _error(registration, problem, hint, TWICE)
