@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.contrib.contenttypes.fields import GenericRelation
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Cast
@@ -86,6 +88,39 @@ class ObjectIdExact(Exact):
         return isinstance(
             getattr(field, "target_field", field), (models.CharField, models.TextField)
         )
+
+
+class ObjectForeignKey(GenericForeignKey):
+    """The object of a link."""
+
+    def contribute_to_class(
+        self, cls: type[models.Model], name: str, *args: Any, **options: Any
+    ) -> None:
+        """Add the field to the model, and have it match objects by their keys."""
+        super().contribute_to_class(cls, name, *args, **options)
+        # Up to Django 6.0 that is the field itself.
+        descriptor: Any = getattr(cls, name)
+        descriptor.get_prefetch_querysets = partial(
+            _match_by_key, descriptor.get_prefetch_querysets
+        )
+
+
+def _match_by_key(
+    prefetch: Callable[..., tuple[Any, ...]],
+    instances: list[Any],
+    querysets: list[Any] | None = None,
+) -> tuple[Any, ...]:
+    """Return what Django prefetches for links, matched by keys as Python writes them.
+
+    Django compares the text of a link, where a UUID may have no dashes.
+    """
+    objects, _, key_of, *rest = prefetch(instances, querysets)
+
+    def key_of_link(link: models.Model) -> tuple[str, Any]:
+        text, model = key_of(link)
+        return str(model._meta.pk.to_python(text)), model
+
+    return objects, lambda obj: (str(obj.pk), type(obj)), key_of_link, *rest
 
 
 class TaskRelation(GenericRelation):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.utils import timezone
@@ -12,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_celery_monitor.models import TaskState
 
-from .fields import ObjectIdField
+from .fields import ObjectForeignKey, ObjectIdField
 from .registry import ROLE_LENGTH
 
 
@@ -65,7 +64,7 @@ class TaskObjectLink(models.Model):
         db_index=False,
     )
     object_id = ObjectIdField(_("object ID"), max_length=255)
-    content_object = GenericForeignKey("content_type", "object_id")
+    content_object = ObjectForeignKey("content_type", "object_id")
     role = models.CharField(
         _("role"),
         max_length=ROLE_LENGTH,
