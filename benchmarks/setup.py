@@ -30,7 +30,7 @@ def database() -> Iterator[Scratch]:
     """
     kind = kind_of_database()
     with tempfile.TemporaryDirectory() as folder, scratch(kind, Path(folder)) as made:
-        made.migrate()
+        made.migrate_tracker()
         yield made
 
 

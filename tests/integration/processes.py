@@ -129,7 +129,7 @@ class Project:
         Processes that bind the first queue of an exchange at the same moment can lose
         a binding there.
         """
-        self.database.migrate()
+        self.database.migrate_tracker()
         if self.broker != FILES:
             return
         for folder in ("messages", "control"):

@@ -151,7 +151,7 @@ def test_connection_killed_after_each_statement(
     """Between each statement of a shot and the next one, and before each commit."""
     monkeypatch.setattr(saver, "CHUNK", 10)
     with django_db_blocker.unblock(), scratch(kind, tmp_path) as database:
-        database.migrate()
+        database.migrate_tracker()
         monkeypatch.setattr(database_faults.Router, "alias", database.alias)
         statements = run_shot(database, None)
         assert statements > 6
