@@ -72,8 +72,10 @@ def test_application_knows_the_celery_app_of_the_project() -> None:
     assert config.celery_app is tests_app
 
 
-def test_application_without_a_celery_app() -> None:
+def test_application_without_a_celery_app_and_without_the_tracker() -> None:
     program = """
+import sys
+
 import django
 from django.apps import apps
 from django.conf import settings
@@ -83,6 +85,7 @@ settings.configure(
 )
 django.setup()
 assert apps.get_app_config("celery_monitor").celery_app is None
+assert "django_celery_monitor.tracking" not in sys.modules
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -111,7 +114,8 @@ def test_checks_are_registered() -> None:
 @pytest.mark.parametrize("field", ["AutoField", "BigAutoField"])
 def test_models_do_not_drift_under_any_auto_field(field: str) -> None:
     output = manage(
-        *("makemigrations", "--check", "--dry-run", "celery_monitor"),
+        *("makemigrations", "--check", "--dry-run"),
+        *("celery_monitor", "celery_monitor_tracking"),
         MONITOR_AUTO_FIELD=f"django.db.models.{field}",
     )
     assert "No changes detected" in output

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from celery import Task
 from celery.local import Proxy
 from django.apps import apps
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
 from django.db.models import Model
 from django.utils.module_loading import module_has_submodule
 
@@ -56,7 +56,10 @@ class FromModel:
         for name in self.path.split("."):
             if value is None:
                 return None
-            value = getattr(value, name)
+            try:
+                value = getattr(value, name)
+            except ObjectDoesNotExist:
+                return None
         return value
 
 
@@ -137,7 +140,8 @@ class TaskTracker:
         self._unnamed: list[Registration] = []
         self._by_name: dict[str, tuple[Registration, ...]] = {}
         self._discovered = False
-        self._lock = RLock()
+        # Not one for both: what is being imported may send a task.
+        self._discovering, self._naming = RLock(), RLock()
 
     def register(
         self,
@@ -228,7 +232,7 @@ class TaskTracker:
         An app whose tasks cannot be imported is logged, and left to the system
         checks: the others keep their pages.
         """
-        with self._lock:
+        with self._discovering:
             if self._discovered:
                 return
             self._discovered = True
@@ -243,7 +247,7 @@ class TaskTracker:
 
     def _name(self) -> None:
         """Sort what is registered by the names of the tasks."""
-        with self._lock:
+        with self._naming:
             while self._unnamed:
                 # It leaves the list last: who finds the list empty finds it sorted.
                 registration = self._unnamed[0]

@@ -21,15 +21,15 @@ from tests.tracked.models import Customer, Order
 KEY = uuid.UUID("6f1c0e9a-3a1f-4f0e-9c57-0c2b8a3f5d11")
 
 
-def registered(function: Any, model: Any = Order, **options: Any) -> Registration:
-    """Return the registration of a task that ``function`` is."""
+def registered(
+    function: Any, model: Any = Order, id_query: Any = None, **options: Any
+) -> Registration:
+    """Return the registration of a task that ``function`` is, with such options."""
     tracker = TaskTracker()
     app: Any = Celery("mine", set_as_current=False)
-    bind = options.pop("bind", False)
     function.__name__ = "task"  # Celery has no tasks without a name.
-    tracker.register(model, **options)(
-        app.task(name="task", bind=bind, shared=False)(function)
-    )
+    task = app.task(name="task", shared=False, **options)(function)
+    tracker.register(model, id_query)(task)
     return tracker.registrations("task")[0]
 
 
@@ -53,6 +53,19 @@ def test_first_argument_is_found_by_position_or_by_name(args: Any, kwargs: Any) 
 def test_task_itself_is_no_argument_of_a_bound_task() -> None:
     assert of(tasks.ship).object_id([42], None) == 42
     assert of(tasks.ship).object_id(None, {"order_id": 42}) == 42
+
+
+@pytest.mark.parametrize("bind", [False, True])
+def test_task_that_retries_by_itself_has_its_own_signature(bind: bool) -> None:
+    def pay(self: Any, order_id: int) -> None:
+        pass
+
+    def pay_unbound(order_id: int) -> None:
+        pass
+
+    function = pay if bind else pay_unbound
+    registration = registered(function, bind=bind, autoretry_for=(OSError,))
+    assert registration.object_id((), {"order_id": 42}) == 42
 
 
 def test_first_of_any_arguments_by_position() -> None:

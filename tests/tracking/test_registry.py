@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import Celery, shared_task
+from celery import Celery, Task, shared_task
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
@@ -97,6 +97,19 @@ def test_task_registered_later_is_found() -> None:
     assert tracker.registrations("second")
 
 
+def test_task_of_a_class_is_registered() -> None:
+    class Pay(Task[Any, Any]):
+        name = "class.pay"
+
+        def run(self, order_id: int) -> None:
+            pass
+
+    tracker = TaskTracker()
+    tracker.register(Order)(Celery("mine", set_as_current=False).register_task(Pay()))
+    (registration,) = tracker.registrations("class.pay")
+    assert registration.object_id((42,), {}) == 42
+
+
 def test_registering_sets_up_no_app() -> None:
     app: Any = Celery("mine", set_as_current=False)
     TaskTracker().register(Order)(app.task(name="lazy", shared=False)(pay))
@@ -163,6 +176,16 @@ def test_from_model_follows_relations() -> None:
 
 def test_from_model_is_none_where_a_relation_leads_to_nothing() -> None:
     assert FromModel("customer.email").resolve(Order(pk=1)) is None
+
+
+@pytest.mark.django_db
+def test_from_model_is_none_where_a_related_row_is_gone() -> None:
+    assert FromModel("customer.email").resolve(Order(customer_id=404)) is None
+
+
+def test_from_model_needs_a_path_that_exists() -> None:
+    with pytest.raises(AttributeError, match="ordr"):
+        FromModel("ordr").resolve(Order(pk=1))
 
 
 # What is refused
