@@ -184,10 +184,19 @@ def _values(observation: Columns, columns: tuple[str, ...]) -> list[tuple[bool, 
 
 
 def newest_attempts(attempts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the newest of some attempts, oldest first, each of them once."""
+    """Return the newest of some attempts, oldest first, each of them once.
+
+    Those with ``retries``, which the tracker saw in the worker itself, take the place
+    of all that events told: these are the same attempts, a moment later.
+    """
+    attempts = list(attempts)
+    tracked = [attempt for attempt in attempts if "retries" in attempt]
     by_value = {
-        (attempt["timestamp"], attempt["exception"], attempt["traceback"]): attempt
-        for attempt in attempts
+        (
+            *(attempt["timestamp"], attempt["exception"], attempt["traceback"]),
+            attempt.get("retries"),
+        ): attempt
+        for attempt in tracked or attempts
     }
     return [by_value[key] for key in sorted(by_value)[-MAX_ATTEMPTS:]]
 

@@ -145,6 +145,8 @@ class Observer:
         self._happened("received", seen)
 
     def _started(self, event: Event, seen: dict[str, Any]) -> None:
+        # Celery's own event has no more than the id; the tracker's tells the call.
+        self._call(event, seen)
         self._happened("started", seen)
 
     def _succeeded(self, event: Event, seen: dict[str, Any]) -> None:
@@ -171,9 +173,13 @@ class Observer:
             "exception": (seen.get("result") or "")[:MAX_ATTEMPT_TEXT],
             "traceback": (seen.get("traceback") or "")[-MAX_ATTEMPT_TEXT:],
         }
+        # Only the tracker knows which attempt it was.
+        if (retries := self.fit.integer(event.get("attempt"))) is not None:
+            attempt["retries"] = retries
         seen["attempts"] = [attempt]
 
     def _revoked(self, event: Event, seen: dict[str, Any]) -> None:
+        self._call(event, seen)
         reasons = ("terminated", "expired")
         reason = next((r for r in reasons if event.get(r)), "revoked")
         seen["result"] = f"TaskRevokedError({reason!r})"

@@ -251,23 +251,28 @@ class Saver:
 
     def _announce(self, model: type[Row], written: Written) -> None:
         self.counters.saved += len(written)
-        if not post_save.has_listeners(model):
-            return
-        using = router.db_for_write(model)
-        unique = "task_id" if model.__name__ == "TaskState" else "hostname"
-        created = set(written.created)
-        keys = [*written.created, *written.changed]
-        rows = model._default_manager.using(using)
-        for row in rows.filter(**{f"{unique}__in": keys}):
-            # Who fails is logged by Django.
-            post_save.send_robust(
-                sender=model,
-                instance=row,
-                created=getattr(row, unique) in created,
-                update_fields=None,
-                raw=False,
-                using=using,
-            )
+        announce(model, written)
+
+
+def announce(model: type[Row], written: Written) -> None:
+    """Send ``post_save`` for each row that was written, if anybody listens."""
+    if not written or not post_save.has_listeners(model):
+        return
+    using = router.db_for_write(model)
+    unique = "task_id" if model.__name__ == "TaskState" else "hostname"
+    created = set(written.created)
+    keys = [*written.created, *written.changed]
+    rows = model._default_manager.using(using)
+    for row in rows.filter(**{f"{unique}__in": keys}):
+        # Who fails is logged by Django.
+        post_save.send_robust(
+            sender=model,
+            instance=row,
+            created=getattr(row, unique) in created,
+            update_fields=None,
+            raw=False,
+            using=using,
+        )
 
 
 def _chunks(rows: Mapping[str, Seen]) -> Iterable[dict[str, Seen]]:

@@ -44,7 +44,12 @@ _calls = st.fixed_dictionaries(
 _routes = st.fixed_dictionaries({}, optional={"queue": texts, "exchange": texts})
 _errors = st.fixed_dictionaries(
     {"at": times, "hostname": hosts},
-    optional={"exception": st.just("OSError('a')") | texts, "traceback": texts},
+    optional={
+        "exception": st.just("OSError('a')") | texts,
+        "traceback": texts,
+        # What the tracker tells of a retry, and events do not.
+        "attempt": st.integers(0, 2),
+    },
 )
 _ended = st.fixed_dictionaries(
     {"at": times, "hostname": hosts},

@@ -98,6 +98,15 @@ def test_attempts_are_the_newest_and_cut() -> None:
     assert {len(a["traceback"]) for a in row["attempts"]} == {MAX_ATTEMPT_TEXT}
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_attempts_that_the_tracker_saw_are_not_told_twice(first: bool) -> None:
+    tracked = [retried(NOW + 10 * i, f"Error({i})", attempt=i) for i in range(2)]
+    events = [retried(NOW + 10 * i + 0.1, f"Error({i})") for i in range(2)]
+    told = tracked + events if first else events + tracked
+    row = fold(observe(event) for event in told)
+    assert [attempt["retries"] for attempt in row["attempts"]] == [0, 1]
+
+
 def test_eta_that_a_newer_attempt_does_not_have_goes() -> None:
     first = observe(received(eta="2026-03-02T10:05:00+00:00"))
     second = observe(received(at=NOW + 4, retries=1))

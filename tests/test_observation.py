@@ -88,6 +88,17 @@ def test_started() -> None:
     assert seen["started_at"] == seen["tstamp"]
 
 
+@pytest.mark.parametrize("type_", ["task-started", "task-revoked"])
+def test_call_that_the_tracker_tells(type_: str) -> None:
+    call: Event = {"name": "proj.add", "args": "(1,)", "retries": 2}
+    seen = observe(task_event(type_, **call))
+    assert {name: seen[name] for name in call} == call
+
+
+def test_name_in_a_state_of_the_projects_own_is_not_the_tasks() -> None:
+    assert "name" not in observe(task_event("task-progress", name="step 2"))
+
+
 def test_success() -> None:
     seen = observe(task_event("task-succeeded", result="4", runtime=1.5))
     assert (seen["result"], seen["runtime"]) == ("4", 1.5)
@@ -113,6 +124,11 @@ def test_retry() -> None:
     assert (seen["result"], seen["exception"]) == ("OSError('a')", "OSError")
     assert seen["attempts"] == [{"timestamp": NOW * US, **error}]
     assert "finished_at" not in seen
+
+
+def test_retry_that_the_tracker_tells() -> None:
+    (attempt,) = observe(task_event("task-retried", attempt=1))["attempts"]
+    assert attempt["retries"] == 1
 
 
 def test_retry_that_says_nothing_is_an_attempt() -> None:
