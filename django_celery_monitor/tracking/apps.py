@@ -17,11 +17,14 @@ class TrackingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and listen for tasks that are sent and run."""
         from . import checks as tracking_checks
+        from . import pool, provenance, publishing, worker
 
         for check in (
             tracking_checks.check_registrations,
             tracking_checks.check_databases,
         ):
             checks.register(check, checks.Tags.compatibility)
+        for module in (pool, provenance, publishing, worker):
+            module.connect()

@@ -112,17 +112,29 @@ class Registration:
     ) -> Any | None:
         """Return the primary key of the object that a call is about; None: of none.
 
-        Asks the database, where the project's router writes the model, if ``id_query``
-        names fields, and raises DatabaseError when it cannot tell.
+        Asks the database as ``find`` does.
         """
+        values = self.values(args, kwargs)
+        return None if values is None else self.find(values)
+
+    def values(
+        self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """Return the values of the lookups in a call; None: it tells no object."""
         try:
             given = by_name(self.signature, args, kwargs)
             values = {lookup: given[name] for lookup, name in self.lookups.items()}
         except (TypeError, KeyError) as exc:
             logger.debug("Arguments of %s tell no object: %s", self.task_name, exc)
             return None
-        if not values:
-            return None
+        return values or None
+
+    def find(self, values: Mapping[str, Any]) -> Any | None:
+        """Return the primary key of the object that ``values`` are of; None: of none.
+
+        Asks the database, where the project's router writes the model, if ``id_query``
+        names fields, and raises DatabaseError when it cannot tell.
+        """
         if self.finds_by_key:
             return clean_key(self.model, values["pk"])
         return find_key(self.model, values)
