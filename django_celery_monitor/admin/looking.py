@@ -142,6 +142,7 @@ class LookingList(MonitorList):
                 among = among.filter(tstamp__gte=since)
                 self._tell(since, number)
             if best.column:
+                rows = rows.filter(best.condition())
                 self.looked_through = best.branches(among)
         else:
             self.is_path = True

@@ -92,12 +92,12 @@ def few_keys(
 ) -> list[tuple[int, str]]:
     """Return keys and states of ``rows``, of which there are not many, in their order.
 
-    All of them are in ``branches``, if there are any. Which index to use is not left to
-    the database: of two it takes the one that has fewer tasks on average. Nor is it
-    asked for the order: some would walk through the whole table in it rather than
-    sort what another index finds at once.
+    All of them are in ``branches``, if there are any. Which index to use is left to
+    PostgreSQL alone, which knows what values are rare: the others take of two indexes
+    the one that has fewer tasks on average. The order is left to none: some would walk
+    through the whole table in it rather than sort what another index finds at once.
     """
-    if branches:
+    if branches and connections[rows.db].vendor != "postgresql":
         sql, params = _union([branch.order_by() for branch in branches], FENCE, "pk")
         rows = rows.filter(pk__in=RawSQL(sql, params)) if sql else rows.none()  # noqa: S611 -- Django's own SQL
     found = rows.order_by().values_list("tstamp", "pk", "state")

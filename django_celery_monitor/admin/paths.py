@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from django_celery_monitor.models import TaskState
 
@@ -44,6 +44,14 @@ class Path:
 
     column: str = ""
     values: tuple[Any, ...] = ()
+
+    def condition(self) -> Q:
+        """Return the condition of all branches together."""
+        values = [value for value in self.values if value is not None]
+        condition = Q((f"{self.column}__in", values))
+        if len(values) < len(self.values):
+            condition |= Q((f"{self.column}__isnull", True))
+        return condition
 
     def branches(self, tasks: QuerySet[TaskState]) -> list[QuerySet[TaskState]]:
         """Return the branches of ``tasks``."""
