@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -47,12 +48,8 @@ class Live:
     etag: str
 
 
-def etag(request: HttpRequest, **what: Any) -> str:
-    """Return what stays the same while this page, for this user, does.
-
-    ``what`` are the aggregates over the rows of cameras that it depends on: there
-    are few of them, and no task is looked at.
-    """
+def etag(request: HttpRequest, facts: Iterable[object]) -> str:
+    """Return what stays the same while ``facts`` do, for this page and this user."""
     parts = (
         __version__,
         request.user.pk,
@@ -60,9 +57,50 @@ def etag(request: HttpRequest, **what: Any) -> str:
         timezone.get_current_timezone_name(),
         request.get_full_path(),
         time.time() // OLDEST,
-        *sorted(CameraState.objects.aggregate(**what).items()),
+        *facts,
     )
     return quote_etag(sha256(repr(parts).encode()).hexdigest()[:32])
+
+
+def written(what: Mapping[str, Any]) -> Sequence[object]:
+    """Return what ``what``, aggregates over the rows of cameras, come to.
+
+    There are few of them, and no task is looked at.
+    """
+    return sorted(CameraState.objects.aggregate(**what).items())
+
+
+def answer(
+    request: HttpRequest,
+    interval: float,
+    facts: Callable[[], Iterable[object]],
+    view: Callable[[], HttpResponse],
+    may_change: Callable[[Mapping[str, Any]], bool] = lambda context: True,
+) -> HttpResponse:
+    """Return the page that ``view`` makes, or that nothing of it has changed.
+
+    ``facts`` returns what the page depends on, ``may_change`` whether a page with
+    this context is to be refreshed, ``interval`` seconds after it was.
+    """
+    if not interval or request.method != "GET":
+        return view()
+    # Before the rows are read: what is written in between shows the next time.
+    tag = etag(request, facts())
+    by_script = HEADER in request.headers
+    if by_script:
+        same = get_conditional_response(request, tag)
+        if same is not None:
+            return same
+    response = view()
+    if isinstance(response, TemplateResponse) and response.status_code == 200:
+        context: dict[str, Any] = response.context_data or {}
+        response.context_data = context
+        if by_script:
+            context["messages"] = ()
+        if may_change(context):
+            context["live"] = Live(interval, tag)
+            response.headers["ETag"] = tag
+    return response
 
 
 class LivePages(BaseAdmin):
@@ -102,26 +140,17 @@ class LivePages(BaseAdmin):
     def _refresh(
         self, request: HttpRequest, view: Callable[[], HttpResponse]
     ) -> HttpResponse:
-        interval = conf.get("monitor_refresh_interval")
-        if not interval or request.method != "GET" or not self._may_view(request):
+        if not self._may_view(request):
             return view()
-        # Before the rows are read: what is written in between shows the next time.
-        tag = etag(request, **self.changes_with)
-        by_script = HEADER in request.headers
-        if by_script:
-            same = get_conditional_response(request, tag)
-            if same is not None:
-                return same
-        response = view()
-        if isinstance(response, TemplateResponse) and response.status_code == 200:
-            context: dict[str, Any] = response.context_data or {}
-            response.context_data = context
-            if by_script:
-                context["messages"] = ()
-            if "original" not in context or self.is_unfinished(context["original"]):
-                context["live"] = Live(interval, tag)
-                response.headers["ETag"] = tag
-        return response
+        return answer(
+            request,
+            conf.get("monitor_refresh_interval"),
+            partial(written, self.changes_with),
+            view,
+            lambda context: (
+                "original" not in context or self.is_unfinished(context["original"])
+            ),
+        )
 
     def _may_view(self, request: HttpRequest) -> bool:
         return self.has_view_or_change_permission(request)
