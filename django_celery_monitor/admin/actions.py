@@ -124,14 +124,28 @@ def send(
     command: Command,
     count: int | None = None,
 ) -> HttpResponse | None:
+    """Tell the workers; return a redirect to the page that the action comes from."""
+    if not tell(monitor, request, rows, command, count):
+        return None
+    return back_to_page(monitor, request, rows)
+
+
+def tell(
+    monitor: ModelMonitor,
+    request: HttpRequest,
+    rows: Sequence[Any],
+    command: Command,
+    count: int | None = None,
+) -> bool:
     """Send ``command`` for ``rows``; leave messages and an entry in each history.
 
     ``count`` is how many things were hit where that is not the number of rows.
+    Returns whether it was sent.
     """
     # No destination at all is every worker: never send a command for no rows.
     if not rows:
         nothing_selected(monitor, request)
-        return None
+        return False
     told = monitor.destination(rows)
     awaited = told
     if awaited is None:
@@ -143,7 +157,7 @@ def send(
     except broker.BrokerError as exc:
         text = _("The workers were not told, the message broker failed: %(error)s")
         monitor.message_user(request, text % {"error": exc}, messages.ERROR)
-        return None
+        return False
     history = {
         row: f"{command.log} {monitor.outcome(row, conversation)}".strip()
         for row in rows
@@ -152,7 +166,7 @@ def send(
     done = command.done % {"count": len(rows) if count is None else count}
     for level, message in outcome(conversation, str(done)):
         monitor.message_user(request, message, level)
-    return back_to_page(monitor, request, rows)
+    return True
 
 
 def outcome(conversation: Conversation, done: str) -> Iterator[tuple[int, str]]:
