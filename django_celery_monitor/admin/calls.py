@@ -100,17 +100,22 @@ def read(text: str, types: tuple[type, ...]) -> Any:
     return value
 
 
+def known(shown: Any, value: Any, sanitizer: Sanitizer) -> Arguments:
+    """Return the arguments ``value`` with the text of ``shown``, secrets masked."""
+    text = sanitizer.text(repr(shown))
+    if text != repr(shown) and conf.get("monitor_mask"):
+        # Nobody can tell what of it is a mask of the project's own.
+        return Arguments(text, problem=_("secrets in them were masked"))
+    return Arguments(text, value)
+
+
 def _known(
     value: Any, text: str | None, types: tuple[type, ...], sanitizer: Sanitizer
 ) -> Arguments:
     """Return the arguments from the backend's ``value``, else from the stored text."""
     if isinstance(value, types):
         try:
-            shown = sanitizer.text(repr(value))
-            if shown != repr(value) and conf.get("monitor_mask"):
-                # Nobody can tell what of it is a mask of the project's own.
-                return Arguments(shown, problem=_("secrets in them were masked"))
-            return Arguments(shown, value)
+            return known(value, value, sanitizer)
         except Exception:
             logger.debug("An argument cannot be shown", exc_info=True)
     if text is None:

@@ -17,8 +17,8 @@ from .forms import QueueForm
 from .literals import LONGEST
 
 
-class RunForm(QueueForm):
-    """A call to send, at first the one that a task was."""
+class CallForm(forms.Form):
+    """The arguments of a call to send, at first those that are known."""
 
     args = forms.CharField(
         label=_("Arguments"),
@@ -28,21 +28,16 @@ class RunForm(QueueForm):
         label=_("Keyword arguments"),
         widget=AdminTextareaWidget({"rows": 3}),
     )
-    field_order = ("args", "kwargs", "queue")
 
-    def __init__(self, call: Call, queue: str | None, entered: Any = None) -> None:
+    def __init__(self, call: Call, entered: Any = None, **initial: Any) -> None:
         self.call = call
         super().__init__(
             entered,
             initial={
                 "args": "" if call.args.problem else call.args.text,
                 "kwargs": "" if call.kwargs.problem else call.kwargs.text,
-                "queue": queue,
+                **initial,
             },
-        )
-        self.fields["queue"].required = False
-        self.fields["queue"].help_text = gettext(
-            "Empty for where the project's routes lead."
         )
         self._help("args", call.args, gettext("A list or a tuple: (1, 'two')."))
         self._help("kwargs", call.kwargs, gettext("A dictionary: {'key': 'value'}."))
@@ -83,3 +78,16 @@ class RunForm(QueueForm):
         except ValueError as exc:
             why = gettext("These arguments cannot be used: %(why)s.")
             raise ValidationError(why % {"why": exc}) from exc
+
+
+class RunForm(CallForm, QueueForm):
+    """A call to send and where to, at first the one that a task was."""
+
+    field_order = ("args", "kwargs", "queue")
+
+    def __init__(self, call: Call, queue: str | None, entered: Any = None) -> None:
+        super().__init__(call, entered, queue=queue)
+        self.fields["queue"].required = False
+        self.fields["queue"].help_text = gettext(
+            "Empty for where the project's routes lead."
+        )

@@ -1,4 +1,4 @@
-"""Sends tasks anew."""
+"""Sends tasks: anew, or as the project itself would."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from celery.utils import uuid
+from django.utils.translation import gettext
 
 from django_celery_monitor import conf
 from django_celery_monitor.models import TaskState
@@ -14,6 +15,7 @@ from django_celery_monitor.models import TaskState
 from . import broker
 
 if TYPE_CHECKING:
+    from celery import Task
     from kombu import Connection
 
 
@@ -76,3 +78,29 @@ def _send(
         sent.errors[task] = f"{type(exc).__name__}: {exc}"
     else:
         sent.ids[task] = task_id
+
+
+class NotSentError(Exception):
+    """A task was not sent; says why."""
+
+
+def launch(task: Task[Any, Any], args: Any, kwargs: Any) -> str:
+    """Send a task by its own ``apply_async``; return the id.
+
+    Raises NotSentError.
+    """
+    task_id = uuid()
+    try:
+        if task.app.conf.task_always_eager:
+            task.apply_async(args, kwargs, task_id=task_id)
+            return task_id
+        with broker.connect() as (_control, connection):
+            # Whoever waits for the page learns of it at once.
+            own: Any = {"connection": connection, "retry": False}
+            task.apply_async(args, kwargs, task_id=task_id, **own)
+    except broker.BrokerError as exc:
+        text = gettext("The message broker failed: %(error)s.")
+        raise NotSentError(text % {"error": exc}) from exc
+    except Exception as exc:  # of a serializer, a router, a backend, the task itself
+        raise NotSentError(f"{type(exc).__name__}: {exc}") from exc
+    return task_id
