@@ -54,8 +54,12 @@ def badge(text: str, color: str) -> SafeString:
 @admin.display(description=_("state"), ordering="state")
 def colored_state(task: TaskState) -> SafeString:
     """Return the state of a task as a badge."""
-    color = TASK_STATE_COLORS.get(task.state, CUSTOM_STATE_COLOR)
-    return badge(task.state, color)
+    return state_badge(task.state)
+
+
+def state_badge(state: str) -> SafeString:
+    """Return a state as a badge."""
+    return badge(state, TASK_STATE_COLORS.get(state, CUSTOM_STATE_COLOR))
 
 
 @admin.display(description=_("state"))

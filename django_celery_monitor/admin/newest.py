@@ -37,7 +37,7 @@ SELECT state FROM found WHERE state IS NOT NULL
 """
 
 
-def _sql(rows: QuerySet[TaskState], *columns: str) -> tuple[str, list[Any]]:
+def _sql(rows: QuerySet[Any], *columns: str) -> tuple[str, list[Any]]:
     """Return the query of ``columns`` of ``rows``, or that it finds nothing."""
     query = rows.values_list(*columns).query
     try:
@@ -48,7 +48,7 @@ def _sql(rows: QuerySet[TaskState], *columns: str) -> tuple[str, list[Any]]:
 
 
 def _union(
-    branches: Sequence[QuerySet[TaskState]], number: int, *columns: str
+    branches: Sequence[QuerySet[Any]], number: int, *columns: str
 ) -> tuple[str, list[Any]]:
     """Return the query of ``columns`` of the first ``number`` of each branch."""
     found = [_sql(branch[:number], *columns) for branch in branches]
@@ -85,6 +85,14 @@ def keys(
         f" ORDER BY tstamp {way}, id {way} LIMIT %s OFFSET %s"
     )
     return _rows(branches[0].db, sql, [*params, last - first, first])
+
+
+def first_of_each(
+    branches: Sequence[QuerySet[Any]], *columns: str
+) -> list[tuple[Any, ...]]:
+    """Return ``columns`` of the first row of each branch that has one."""
+    sql, params = _union(branches, 1, *columns)
+    return _rows(branches[0].db, sql, params) if sql else []
 
 
 def few_keys(
