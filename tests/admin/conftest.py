@@ -43,6 +43,8 @@ WORKER_ACTIONS = (
     "add_consumer",
     "cancel_consumer",
 )
+#: Where tasks are sent.
+QUEUES = ("slow", "other", "celery")
 #: What the forms of actions ask for.
 ENTERED = {"rate_limit": "1/s", "soft": "1", "hard": "2", "n": "1", "queue": "slow"}
 ALL_ACTIONS = [(TASKS, action) for action in TASK_ACTIONS] + [
@@ -63,7 +65,8 @@ def staff(db: None) -> StaffClient:
     def log_in(*codenames: str, **user: Any) -> Client:
         member = UserFactory.create(is_staff=True, **user)
         permissions = Permission.objects.filter(
-            content_type__app_label="celery_monitor", codename__in=codenames
+            content_type__app_label__in=("celery_monitor", "tracked"),
+            codename__in=codenames,
         )
         assert len(permissions) == len(codenames)
         member.user_permissions.set(permissions)
@@ -108,8 +111,11 @@ def sent() -> Iterator[Messages]:
                 found.append({**headers, "args": args, "kwargs": kwargs, **embed})
             return found
 
+        # What tests have left that send tasks and do not look at them.
+        for queue in QUEUES:
+            channel.queue_delete(queue)
         yield messages
-        for queue in ("slow", "other", "celery"):
+        for queue in QUEUES:
             channel.queue_delete(queue)
 
 
