@@ -236,6 +236,9 @@ SETTINGS = {
     "monitor_stuck_after": Setting(3_600.0, to_lifetime),
     # The columns of the list of tasks.
     "monitor_list_columns": Setting(LIST_COLUMNS, to_columns),
+    # Tasks on a page of the task tracker, and how many an address may ask for.
+    "monitor_tracker_page_size": Setting(10, to_count),
+    "monitor_tracker_max_page_size": Setting(200, to_count),
     # Tasks that an export of the list may have.
     "monitor_max_exported": Setting(100_000, to_count),
     # Events that the broker hands over before the first of them is committed.

@@ -31,6 +31,8 @@ COUNTS = [
     "monitor_durable_prefetch",
     "monitor_max_selected",
     "monitor_max_exported",
+    "monitor_tracker_page_size",
+    "monitor_tracker_max_page_size",
 ]
 INTERVAL = "monitor_refresh_interval"
 LISTS = ["monitor_secret_keys", "monitor_extra_secret_keys"]
@@ -73,6 +75,8 @@ def test_defaults(app: Celery) -> None:
         "monitor_stuck_after": 3_600,
         "monitor_list_columns": conf.LIST_COLUMNS,
         "monitor_max_exported": 100_000,
+        "monitor_tracker_page_size": 10,
+        "monitor_tracker_max_page_size": 200,
         "monitor_durable_prefetch": 5_000,
     }
 

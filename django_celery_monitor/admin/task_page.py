@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.options import get_content_type_for_model
 from django.contrib.admin.utils import quote, unquote
@@ -56,7 +57,19 @@ def context(
         "is_root": task.root_id == task.task_id,
         "tree_url": url(monitor, "tree", task),
         "log": history(task),
+        "tracked": tracked(monitor, request, task),
     }
+
+
+def tracked(
+    monitor: ModelMonitor, request: HttpRequest, task: TaskState
+) -> dict[str, Any] | None:
+    """Return what the tracker knows of ``task``, if it is installed."""
+    if not apps.is_installed("django_celery_monitor.tracking"):
+        return None
+    from django_celery_monitor.tracking.admin import objects
+
+    return objects.context(monitor.admin_site, request, task)
 
 
 def url(monitor: ModelMonitor, page: str, task: TaskState | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
@@ -17,7 +17,7 @@ class TrackingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, and listen for tasks that are sent and run."""
+        """Register the checks, listen for tasks, and add to the pages of the admin."""
         from . import checks as tracking_checks
         from . import pool, provenance, publishing, worker
 
@@ -28,3 +28,7 @@ class TrackingConfig(AppConfig):
             checks.register(check, checks.Tags.compatibility)
         for module in (pool, provenance, publishing, worker):
             module.connect()
+        if apps.is_installed("django.contrib.admin"):
+            from .admin import button
+
+            button.install()

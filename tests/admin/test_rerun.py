@@ -185,7 +185,7 @@ def test_the_old_and_the_new_link_to_each_other(
     TaskStateFactory.create(root_id=old.task_id, parent_id="another")
     new = TaskStateFactory.create(root_id=old.task_id, parent_id=old.task_id)
     TaskStateFactory.create(root_id=old.task_id, parent_id=old.task_id, hidden=True)
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         html = runner.get(f"{TASKS}{old.pk}/change/").content.decode()
     assert html.count("Sent, or run again as:") == 1
     assert f'href="{TASKS}{new.pk}/change/"' in html

@@ -273,8 +273,8 @@ def test_the_page_costs_a_fixed_number_of_queries(
     ContentType.objects.get_for_model(TaskState)
     # Session, user, permissions of the user and of groups, the task with its root and
     # parent, its worker, its history with the end of the log and the users, the tasks
-    # of its root that it may have sent, and whether anything was written.
-    with django_assert_num_queries(14):
+    # of its root that it may have sent, its objects, and whether anything was written.
+    with django_assert_num_queries(15):
         page_of(operator, task)
 
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery import shared_task
+from celery import Task, shared_task
 
 from django_celery_monitor.tracking import FromModel, task_tracker
 from tests.celery import app
 
 from .models import Order, Parcel, UrgentOrder, Warehouse
+
+if TYPE_CHECKING:
+    BaseTask = Task[Any, Any]
+else:
+    BaseTask = Task
+
+
+class Slowly(BaseTask):
+    """A task that says itself where it goes."""
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """Send it to its queue."""
+        return super().apply_async(*args, **{"queue": "slow", **options})
 
 
 @task_tracker.register(Order)
@@ -33,7 +46,7 @@ def ship(self: Any, order_id: int, failures: int = 0) -> str:
     id_query=("account_id", "reference"),
     launch_args=(FromModel("account_id"), FromModel("reference")),
 )
-@shared_task
+@shared_task(base=Slowly)
 def fulfill(account_id: int, reference: str) -> None:
     """Find the order by two of its fields."""
 
@@ -70,3 +83,8 @@ def clean_up(order_id: int) -> None:
 @shared_task
 def untracked(order_id: int) -> None:
     """Be none of the tracker's."""
+
+
+@shared_task
+def notify(**about: Any) -> None:
+    """Take whatever comes by name."""

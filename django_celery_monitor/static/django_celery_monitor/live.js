@@ -30,11 +30,14 @@ function keyOf(node) {
     if (node.nodeType !== Node.ELEMENT_NODE) {
         return null;
     }
+    if (node.dataset.celeryMonitorKey) {
+        return node.dataset.celeryMonitorKey;
+    }
     if (node.localName === "tr") {
         const box = node.querySelector("input.action-select");
         return box ? box.value : node.querySelector("a[href]")?.getAttribute("href");
     }
-    return node.id || node.dataset.celeryMonitorKey;
+    return node.id;
 }
 
 function isLike(node, other) {
