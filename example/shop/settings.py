@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_celery_monitor",
+    "django_celery_monitor.tracking",
     "shop",
 ]
 MIDDLEWARE = [
@@ -55,6 +56,7 @@ TIME_ZONE = "UTC"
 DATABASES = {
     "default": dj_database_url.config(default=f"sqlite:///{DATA_DIR}/db.sqlite3")
 }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # The camera and the web server write at the same time: readers go on reading
     # (WAL), and a writer waits its turn instead of failing in mid-transaction.
@@ -98,6 +100,7 @@ CELERY_BEAT_SCHEDULE = {
     "succeed": {"schedule": 3, "task": "shop.tasks.send_receipt", "args": (1001,)},
     "fail": {"schedule": 10, "task": "shop.tasks.charge_card", "args": (1002,)},
     "take long": {"schedule": 20, "task": "shop.tasks.build_report", "args": (4,)},
+    "track": {"schedule": 12, "task": "shop.tasks.ask_for_review", "args": (1002,)},
     "group and retry": {"schedule": 15, "task": "shop.tasks.sync_warehouses"},
     "chain": {"schedule": 15, "task": "shop.tasks.fulfil_order", "args": (1003,)},
     "chord": {"schedule": 30, "task": "shop.tasks.count_visits"},

@@ -8,7 +8,11 @@ from typing import Any
 
 from celery import Task, chain, chord, current_app, group, shared_task
 
+from django_celery_monitor.tracking import FromModel, task_tracker
+from shop.models import Order
 
+
+@task_tracker.register(Order)
 @shared_task
 def send_receipt(order: int) -> str:
     """Succeed: what a task returns becomes its result."""
@@ -19,6 +23,7 @@ class CardDeclinedError(Exception):
     """The bank said no."""
 
 
+@task_tracker.register(Order)
 @shared_task
 def charge_card(order: int) -> None:
     """Fail: the exception and its traceback are kept with the task."""
@@ -51,12 +56,14 @@ def sync_warehouses() -> None:
     group(sync_stock.s(warehouse) for warehouse in ("Lyon", "Osaka", "Quito")).delay()
 
 
+@task_tracker.register(Order)
 @shared_task
 def fulfil_order(order: int) -> None:
     """Chain: each task starts when the one before it is done, with its result."""
     chain(pick.s(order), pack.s(), ship.s()).delay()
 
 
+@task_tracker.register(Order, hidden=True)
 @shared_task
 def pick(order: int) -> str:
     """Hand the goods to the next task in the chain."""
@@ -99,12 +106,24 @@ def remind_customer(email: str) -> str:
     return f"Reminder sent to {email}"
 
 
+@task_tracker.register(
+    Order,
+    launch_kwargs={"order": FromModel("pk"), "email": FromModel("customer.email")},
+)
+@shared_task
+def ask_for_review(order: int, email: str = "") -> str:
+    """Track: the page of the order has it, and launches it with what the order says."""
+    time.sleep(3)
+    return f"Asked {email or 'the customer'} for a review of order {order}"
+
+
 @shared_task
 def offer_discount(percent: int) -> str:
     """Expire: it is still waiting at the time when it must not run any more."""
     return f"{percent} % off"
 
 
+@task_tracker.register(Order)
 @shared_task
 def cancel_order(order: int) -> None:
     """Revoke: the workers are told to drop a task that has not run yet."""

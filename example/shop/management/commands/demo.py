@@ -10,6 +10,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +19,7 @@ from django.core.management import BaseCommand, CommandError, call_command
 from django.db import connections
 
 from shop.celery import app
+from shop.models import Customer, Order
 from shop.settings import BASE_DIR, CELERY_BROKER_URL, DATA_DIR, RUN_DIR
 
 HOST = "127.0.0.1"
@@ -91,11 +93,19 @@ def bind_exchanges() -> None:
 
 
 def prepare_database() -> None:
-    """Create or migrate the database; the user admin has the password admin."""
+    """Create or migrate the database, with orders for the tasks to be about.
+
+    The user admin has the password admin.
+    """
     call_command("migrate", verbosity=0)
     users = get_user_model()._default_manager
     if not users.filter(username="admin").exists():
         users.create_superuser("admin", "admin@example.com", "admin")
+    for number, name in enumerate(("Ada", "Grace", "Edsger", "Barbara"), 1001):
+        email = f"{name.lower()}@example.com"
+        customer, _ = Customer._default_manager.get_or_create(name=name, email=email)
+        about = {"customer": customer, "total": Decimal("19.99") * (number - 1000)}
+        Order._default_manager.get_or_create(pk=number, defaults=about)
     connections.close_all()
 
 
