@@ -15,7 +15,7 @@ from factory.django import DjangoModelFactory
 
 from django_celery_monitor.models import CameraState, TaskState, WorkerState
 from django_celery_monitor.tracking.models import TaskObjectLink
-from tests.tracked.models import Order, Parcel, Warehouse
+from tests.tracked.models import Gift, Order, Parcel, Warehouse
 
 
 class WorkerStateFactory(DjangoModelFactory[WorkerState]):
@@ -78,6 +78,13 @@ class OrderFactory(DjangoModelFactory[Order]):
 
     account_id = Sequence(lambda n: 7000 + n)
     reference = Sequence(lambda n: f"R-{n}")
+
+
+class GiftFactory(OrderFactory):
+    """An order that is a gift."""
+
+    class Meta:
+        model = Gift
 
 
 class ParcelFactory(DjangoModelFactory[Parcel]):

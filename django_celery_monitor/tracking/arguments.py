@@ -103,7 +103,9 @@ def find_key(model: type[models.Model], values: Mapping[str, Any]) -> Any | None
     # project's own may hide objects.
     rows = model._base_manager.using(router.db_for_write(model))
     try:
-        found = list(rows.filter(**values).values_list("pk", flat=True)[:2])
+        keys = rows.filter(**values).order_by().values_list("pk", flat=True)
+        # A lookup over a relation may find one object several times.
+        found = list(keys.distinct()[:2])
     except (FieldError, ValidationError, TypeError, ValueError, OverflowError) as exc:
         logger.warning("Cannot look for %s: %s", model._meta.label, exc)
         return None

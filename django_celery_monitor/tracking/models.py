@@ -28,9 +28,7 @@ class TaskObjectLinkQuerySet(models.QuerySet["TaskObjectLink"]):
     """Queries of links."""
 
     def for_object(self, obj: models.Model) -> TaskObjectLinkQuerySet:
-        """Return the links of an object, of none where it is not saved."""
-        if obj.pk is None:
-            return self.none()
+        """Return the links of an object."""
         # Its own database has the ids that the links have been given.
         content_type = ContentType.objects.get_for_model(obj)
         return self.filter(content_type_id=content_type.pk, object_id=obj.pk)

@@ -161,7 +161,7 @@ class TaskTracker:
         id_query: IdQuery = None,
         launch_args: Sequence[Any] | None = None,
         launch_kwargs: Mapping[str, Any] | None = None,
-        hidden: bool = False,  # noqa: FBT001, FBT002 -- as it was in the tracker before
+        hidden: bool = False,  # noqa: FBT001, FBT002 -- as it is called
     ) -> Callable[[_T], _T]:
         """Return a decorator that registers a task for the objects of a model.
 

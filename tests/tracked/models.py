@@ -43,6 +43,12 @@ class UrgentOrder(Order):
         proxy = True
 
 
+class Gift(Order):
+    """An order with a table of its own, whose key is that of the order."""
+
+    greeting = models.CharField(max_length=50, default="")
+
+
 class Parcel(models.Model):
     """A parcel, whose key is a UUID."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from django_celery_monitor.tracking.arguments import by_name
 from django_celery_monitor.tracking.registry import Registration, TaskTracker
 from tests.factories import OrderFactory, ParcelFactory, WarehouseFactory
 from tests.tracked import tasks
-from tests.tracked.models import Customer, Order
+from tests.tracked.models import Customer, Gift, Order
 
 KEY = uuid.UUID("6f1c0e9a-3a1f-4f0e-9c57-0c2b8a3f5d11")
 
@@ -129,6 +130,13 @@ def test_object_stands_for_its_key() -> None:
     assert of(tasks.process_payment).object_id((Customer(pk=42),), {}) is None
 
 
+def test_key_of_a_parent_is_the_key() -> None:
+    def wrap(gift_id: int) -> None:
+        pass
+
+    assert registered(wrap, Gift).object_id(("42",), {}) == 42
+
+
 @pytest.mark.parametrize("value", [None, "abc", [42], {}, float("nan"), 2**70, ""])
 def test_what_can_be_no_key_is_about_nothing(value: Any) -> None:
     assert of(tasks.process_payment).object_id((value,), {}) is None
@@ -163,12 +171,39 @@ def test_fields_find_the_object() -> None:
     assert registration.role == "account_id, reference"
 
 
+@pytest.mark.django_db(databases=["default", "other"])
+def test_fields_are_looked_up_where_the_model_is_written() -> None:
+    class Replica:
+        def db_for_read(self, model: Any, **hints: Any) -> str:
+            return "other"
+
+        def db_for_write(self, model: Any, **hints: Any) -> str:
+            return "default"
+
+    order = OrderFactory.create()
+    with override_settings(DATABASE_ROUTERS=[Replica()]):
+        found = of(tasks.fulfill).object_id((order.account_id, order.reference), {})
+    assert found == order.pk
+
+
 @pytest.mark.django_db
 def test_lookups_find_the_object() -> None:
     customer = Customer.objects.create(email="a@example.com")
     order = OrderFactory.create(customer=customer)
     assert of(tasks.remind).object_id(("a@example.com",), {}) == order.pk
     assert of(tasks.remind).role == "email"
+
+
+@pytest.mark.django_db
+def test_object_that_a_lookup_finds_twice_is_one() -> None:
+    customer = Customer.objects.create(email="a@example.com")
+    OrderFactory.create_batch(2, customer=customer, account_id=7)
+
+    def greet(account_id: int) -> None:
+        pass
+
+    registration = registered(greet, Customer, {"order__account_id": "account_id"})
+    assert registration.object_id((7,), {}) == customer.pk
 
 
 @pytest.mark.django_db

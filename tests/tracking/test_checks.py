@@ -175,9 +175,10 @@ def test_paths_that_exist_or_may(path: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_same_task_is_not_registered_twice_in_the_same_way() -> None:
-    (message,) = found(pay, {}, {}, {"id_query": "order_id"})
+    (message,) = found(pay, {}, {"id_query": "order_id"})
     assert message.id == "celery_monitor_tracking.E006"
     assert "registered twice, by 'order_id'" in message.msg
+    assert ids(found(pay, {}, {}, {})) == ["E006"]
     assert found(pay, {}, {"id_query": "amount"}) == []
 
 

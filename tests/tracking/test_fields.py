@@ -15,6 +15,7 @@ from pytest_django import DjangoAssertNumQueries
 from django_celery_monitor.tracking.fields import ObjectIdField
 from django_celery_monitor.tracking.models import TaskObjectLink
 from tests.factories import (
+    GiftFactory,
     OrderFactory,
     ParcelFactory,
     TaskObjectLinkFactory,
@@ -25,7 +26,12 @@ from tests.tracked.models import Order
 
 pytestmark = pytest.mark.django_db
 
-FACTORIES: tuple[Any, ...] = (OrderFactory, ParcelFactory, WarehouseFactory)
+FACTORIES: tuple[Any, ...] = (
+    OrderFactory,
+    GiftFactory,
+    ParcelFactory,
+    WarehouseFactory,
+)
 EACH = pytest.mark.parametrize("factory", FACTORIES)
 BOTH = pytest.mark.parametrize("relation", ["tasks", "plain_tasks"])
 

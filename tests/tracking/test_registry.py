@@ -14,10 +14,11 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
+from django_celery_monitor import conf
 from django_celery_monitor.tracking import FromModel, task_tracker
 from django_celery_monitor.tracking.registry import TaskTracker
 from tests.tracked import tasks
-from tests.tracked.models import Customer, Order, Parcel, UrgentOrder, Warehouse
+from tests.tracked.models import Customer, Gift, Order, Parcel, UrgentOrder, Warehouse
 
 PAYMENT = "tests.tracked.tasks.process_payment"
 
@@ -64,6 +65,10 @@ def test_proxy_has_the_registrations_of_its_model_and_its_own() -> None:
     names = [r.task_name for r in task_tracker.registrations_for(UrgentOrder)]
     assert PAYMENT in names
     assert tasks.hurry.name in names
+
+
+def test_child_with_a_table_of_its_own_has_none_of_its_parent() -> None:
+    assert task_tracker.registrations_for(Gift) == ()
 
 
 def test_model_without_tasks_has_no_registrations() -> None:
@@ -117,9 +122,13 @@ def test_registering_sets_up_no_app() -> None:
     assert not app.finalized
 
 
-def test_shared_task_is_that_of_the_projects_app() -> None:
+def test_task_is_that_of_the_projects_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a thread that has no app a shared task is that of one that Celery makes up."""
     (registration,) = task_tracker.registrations(PAYMENT)
     assert registration.task.app.main == "tests"
+    app = Celery("project", set_as_current=False)
+    monkeypatch.setattr(conf, "get_app", lambda: app)
+    assert registration.task.app is app
 
 
 def test_discovery_leaves_an_app_with_broken_tasks_to_the_checks(

@@ -14,7 +14,7 @@ from django_celery_monitor.models import TaskState
 from django_celery_monitor.retention import Purged, Retention
 from django_celery_monitor.tracking import task_tracker
 from django_celery_monitor.tracking.models import TaskObjectLink
-from tests.expired import HOUR, HOURLY, NEW, NOW, OLD, PENDING, SUCCESS, at, kept
+from tests.expired import HOUR, HOURLY, NEW, NOW, OLD, PENDING, SUCCESS, Clock, at, kept
 from tests.factories import OrderFactory, TaskObjectLinkFactory, TaskStateFactory
 
 pytestmark = pytest.mark.django_db
@@ -119,8 +119,10 @@ def test_links_without_tasks_stay_where_everything_is_kept() -> None:
     assert linked() == {link.task_id}
 
 
-@pytest.mark.usefixtures("small_batches", "deletion_clock")
-def test_links_of_tasks_that_are_kept_stay_whatever_their_age() -> None:
+@pytest.mark.usefixtures("small_batches")
+def test_links_of_tasks_that_are_kept_stay_whatever_their_age(
+    deletion_clock: Clock,
+) -> None:
     stay = {
         TaskObjectLinkFactory.create(
             created_at=at(-9000), task__state="FAILURE", task__tstamp=OLD
@@ -132,6 +134,8 @@ def test_links_of_tasks_that_are_kept_stay_whatever_their_age() -> None:
     Retention(((SUCCESS, HOUR), (states.EXCEPTION_STATES, None))).run()
     assert len(go) == 8
     assert linked() == {*stay, young.task_id}
+    # What stays is not locked either.
+    assert sum(deletion_clock.sizes) == 8
 
 
 def test_task_that_comes_just_before_keeps_its_link(
