@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from celery.utils.log import get_logger
@@ -32,9 +32,6 @@ REST = 0.25
 #: How often a batch is tried that loses a deadlock or meets a locked database.
 TRIES = 5
 
-#: The column of a task that links refer to.
-TASK_ID = "task_id"
-
 #: Parameters of a statement besides the keys, at most.
 OTHER_PARAMETERS = 50
 
@@ -45,11 +42,13 @@ class Batch(NamedTuple):
     ``columns`` are the names of the values in ``found``, which has them by key: a
     row with other values is no longer to be deleted. Where there are none, only a
     row that is not part of ``rows`` any more is kept; that suits small tables.
+    ``links`` has the ids of the tasks among them that have links to objects, by key.
     """
 
     rows: models.QuerySet[Any]
     columns: tuple[str, ...]
     found: dict[Any, tuple[Any, ...]]
+    links: Mapping[Any, str] = {}
 
 
 class Deleter:
@@ -81,7 +80,7 @@ class Deleter:
     def delete(self, batch: Batch) -> int:
         """Delete the rows of a batch that are still as found; return how many.
 
-        The links of tasks go first, where the batch has the column ``task_id``.
+        The links that tasks have to objects go first.
         Raises OperationalError when the database cannot be used.
         """
         if not batch.found:
@@ -119,9 +118,7 @@ class Deleter:
         rows = model._base_manager.using(self.using)
         with transaction.atomic(using=self.using):
             keys = self._lock(batch)
-            if TASK_ID in batch.columns:
-                place = batch.columns.index(TASK_ID)
-                self._delete_links([batch.found[key][place] for key in keys])
+            self._delete_links([batch.links[k] for k in keys if k in batch.links])
             # One statement; where somebody listens or refers, Django loads the rows,
             # tells the listeners and deletes what depends on them.
             deleted = rows.filter(pk__in=keys).delete()[1]
@@ -130,7 +127,7 @@ class Deleter:
 
     def _delete_links(self, task_ids: list[str]) -> None:
         """Delete the links that tasks have to objects."""
-        if (links := link_model()) is not None and task_ids:
+        if task_ids and (links := link_model()):
             rows = links._base_manager.using(self.using)
             rows.filter(task_id__in=task_ids).delete()
 

@@ -27,6 +27,18 @@ def link_model() -> Any | None:
     return apps.get_model("celery_monitor_tracking", "TaskObjectLink")
 
 
+def linked_task_id(model: type[models.Model]) -> Any:
+    """Return what in a query of ``model`` is the id of a task that has links.
+
+    It is None for a task that has none, and for whatever is no task.
+    """
+    links = link_model()
+    if links is None or links.task.field.related_model is not model:
+        return models.Value(None, models.CharField())
+    of_task = links._base_manager.filter(task_id=models.OuterRef("task_id"))
+    return models.Subquery(of_task.values("task_id")[:1])
+
+
 @contextmanager
 def deleted_with(tasks: models.QuerySet[Any], using: str) -> Iterator[None]:
     """Delete the links of ``tasks`` with them, if the block deletes these.

@@ -15,8 +15,8 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from . import conf
-from .deletion import TASK_ID, Batch, Deleter
-from .links import link_model
+from .deletion import Batch, Deleter
+from .links import link_model, linked_task_id
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 KNOWN_STATES = states.ALL_STATES | {states.REJECTED}
 
-#: What tells whether a task has expired, and what its links refer to.
-TASK_COLUMNS = ("state", "tstamp", "eta", "hidden", TASK_ID)
+#: What tells whether a task has expired.
+TASK_COLUMNS = ("state", "tstamp", "eta", "hidden")
 
 
 class Purged(NamedTuple):
@@ -219,9 +219,12 @@ class Retention:
         self, ordered: models.QuerySet[Any], columns: tuple[str, ...]
     ) -> Batch | None:
         """Return the first of ``ordered``, rows of one model, if there are any."""
-        values = ordered.values_list("pk", *columns)[: self._deleter.size]
-        found = {pk: tuple(said) for pk, *said in values}
-        return Batch(ordered, columns, found) if found else None
+        with_links = ordered.annotate(link=linked_task_id(ordered.model))
+        values = with_links.values_list("pk", "link", *columns)
+        rows = list(values[: self._deleter.size])
+        found = {pk: tuple(said) for pk, _, *said in rows}
+        links = {pk: link for pk, link, *_ in rows if link is not None}
+        return Batch(ordered, columns, found, links) if found else None
 
     def _expired_batches(
         self, names: Collection[str], expires: timedelta | float
