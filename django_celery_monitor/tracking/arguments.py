@@ -25,6 +25,21 @@ BY_POSITION = {
 }
 
 
+def check_id_query(id_query: Any) -> None:
+    """Raise TypeError unless ``id_query`` is one."""
+    if id_query is None or (isinstance(id_query, str) and id_query):
+        return
+    if isinstance(id_query, (list, tuple, Mapping)) and id_query:
+        names = [*id_query, *getattr(id_query, "values", tuple)()]
+        if all(isinstance(name, str) and name for name in names):
+            return
+    msg = (
+        "id_query is None, the name of a parameter, names of fields or a dictionary"
+        f" of lookups and names of parameters, not {id_query!r}."
+    )
+    raise TypeError(msg)
+
+
 def signature_of(task: Any) -> Signature:
     """Return the signature of a task's own function, without the task itself."""
     return inspect.signature(task.run)

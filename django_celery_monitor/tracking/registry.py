@@ -21,7 +21,15 @@ from django.utils.module_loading import module_has_submodule
 from django_celery_monitor import conf
 from django_celery_monitor.sanitize import fit_identifier
 
-from .arguments import IdQuery, by_name, clean_key, find_key, lookups_of, signature_of
+from .arguments import (
+    IdQuery,
+    by_name,
+    check_id_query,
+    clean_key,
+    find_key,
+    lookups_of,
+    signature_of,
+)
 
 if TYPE_CHECKING:
     from django_celery_monitor.managers import TaskStateQuerySet
@@ -288,21 +296,6 @@ def check_model(model: Any) -> None:
     if len(meta.pk_fields) > 1:
         msg = f"Tasks cannot be registered for {name}: its primary key is composite."
         raise ImproperlyConfigured(msg)
-
-
-def check_id_query(id_query: Any) -> None:
-    """Raise TypeError unless ``id_query`` is one."""
-    if id_query is None or (isinstance(id_query, str) and id_query):
-        return
-    if isinstance(id_query, (list, tuple, Mapping)) and id_query:
-        names = [*id_query, *getattr(id_query, "values", tuple)()]
-        if all(isinstance(name, str) and name for name in names):
-            return
-    msg = (
-        "id_query is None, the name of a parameter, names of fields or a dictionary"
-        f" of lookups and names of parameters, not {id_query!r}."
-    )
-    raise TypeError(msg)
 
 
 #: The project's tracker.

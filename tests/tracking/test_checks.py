@@ -12,6 +12,7 @@ from celery import Celery
 from django.core import checks
 from django.test import override_settings
 
+from django_celery_monitor.models import TaskState
 from django_celery_monitor.tracking import FromModel, task_tracker
 from django_celery_monitor.tracking.checks import (
     check_databases,
@@ -183,9 +184,19 @@ def test_same_task_is_not_registered_twice_in_the_same_way() -> None:
 
 
 def test_router_that_separates_links_from_tasks() -> None:
-    with override_settings(DATABASE_ROUTERS=["tests.routers.MonitorRouter"]):
+    class Router:
+        def db_for_write(self, model: Any, **hints: Any) -> str | None:
+            return "other" if model is TaskState else None
+
+    with override_settings(DATABASE_ROUTERS=[Router()]):
         messages = check_databases()
     assert ids(messages)[0] == "E007"
+
+
+def test_router_that_keeps_links_with_tasks() -> None:
+    with override_settings(DATABASE_ROUTERS=["tests.routers.MonitorRouter"]):
+        messages = check_databases()
+    assert set(ids(messages)) == {"W001"}
 
 
 def test_relation_to_links_in_another_database() -> None:

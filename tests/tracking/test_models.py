@@ -67,6 +67,21 @@ def test_link_may_come_before_its_task() -> None:
     assert list(task_tracker.tasks_for(order)) == [task]
 
 
+@pytest.mark.django_db(databases=["default", "other"])
+def test_tasks_in_a_database_of_their_own_are_found() -> None:
+    order = OrderFactory.create()
+    with override_settings(DATABASE_ROUTERS=["tests.routers.MonitorRouter"]):
+        task = TaskStateFactory.create()
+        content_type = ContentType.objects.get_for_model(Order)
+        TaskObjectLink.objects.create(
+            task_id=task.task_id, content_type_id=content_type.pk, object_id=order.pk
+        )
+        assert task._state.db == "other"
+        assert list(task_tracker.tasks_for(order)) == [task]
+        task_tracker.tasks_for(order).delete()
+        assert not TaskObjectLink.objects.exists()
+
+
 @pytest.mark.django_db
 def test_link_is_unique() -> None:
     link = TaskObjectLinkFactory.create()
