@@ -47,7 +47,7 @@ nitpick_ignore_regex = [
     # Imported for type checkers alone, and so without their module.
     (
         r"py:.*",
-        "Celery|Connection|Control|Expiry|HttpRequest|Model|Promise|Task|Worker"
+        "Celery|Connection|Control|Expiry|HttpRequest|Model|Promise|Row|Task|Worker"
         "|datetime|timedelta",
     ),
     # What Sphinx makes of a mapping in a mapping.
