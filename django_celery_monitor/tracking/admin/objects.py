@@ -7,13 +7,13 @@ from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import NoReverseMatch
 from django.utils.text import capfirst
 
 from django_celery_monitor.models import TaskState
+from django_celery_monitor.tracking.arguments import clean_key
 from django_celery_monitor.tracking.models import TaskObjectLink
 from django_celery_monitor.tracking.registry import task_tracker
 
@@ -60,11 +60,9 @@ def visible(
         model = kind.model_class() if kind else None
         if model is None or not site.is_registered(model):
             continue
-        try:
-            by_model[model][link.pk] = model._meta.pk.to_python(link.object_id)
-        except ValidationError:
-            # The model has got another type of key since.
-            continue
+        # The model may have got another type of key since.
+        if (key := clean_key(model, link.object_id)) is not None:
+            by_model[model][link.pk] = key
     shown = {}
     for model, keys in by_model.items():
         model_admin = site.get_model_admin(model)

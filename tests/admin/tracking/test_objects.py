@@ -78,7 +78,8 @@ def test_an_object_that_was_deleted_is_a_text(
 
 
 @pytest.mark.parametrize(
-    "about", [{"object_id": "no number"}, {"content_type_id": 999_999}]
+    "about",
+    [{"object_id": "no number"}, {"object_id": "9" * 40}, {"content_type_id": 999_999}],
 )
 def test_a_link_that_leads_nowhere_is_a_text(
     superuser: Client, task: TaskState, about: dict[str, Any]
