@@ -49,7 +49,11 @@ class TrackedModelAdmin(BaseAdmin):
         monitor = monitor_of(self.admin_site)
         if "last_task_state" in shown and monitor.has_view_permission(request):
             # The queryset keeps its objects, so that these are the ones of the page.
-            objects = list(changelist.result_list)
+            objects = [
+                obj
+                for obj in changelist.result_list
+                if self.has_view_permission(request, obj)
+            ]
             links = links_of(monitor, request)
             for obj, state in latest_states(links, objects).items():
                 setattr(obj, LATEST, state)

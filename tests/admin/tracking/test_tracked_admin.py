@@ -14,6 +14,7 @@ from django_celery_monitor.tracking.admin import inline, latest
 from django_celery_monitor.tracking.models import TaskObjectLink
 from tests.admin.conftest import StaffClient
 from tests.admin.tracking.addresses import page, tracker
+from tests.admin.tracking.sites import SITES
 from tests.factories import OrderFactory, TaskObjectLinkFactory, WarehouseFactory
 from tests.tracked.models import Customer, Order
 
@@ -95,6 +96,20 @@ def test_whoever_may_not_see_tasks_sees_no_states(staff: StaffClient) -> None:
     link(OrderFactory.create())
     assert states(staff("view_order")) == ["-"]
     assert states(staff("view_order", "view_taskstate")) == ["SUCCESS"]
+
+
+def test_whoever_may_not_see_an_object_sees_no_state(
+    superuser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = (OrderFactory.create(reference=of) for of in ("mine", "other"))
+    link(mine, "SUCCESS")
+    link(other, "FAILURE")
+    monkeypatch.setattr(
+        SITES["inlines"].get_model_admin(Order),
+        "has_view_permission",
+        lambda request, obj=None: obj is None or obj.reference == "mine",
+    )
+    assert states(superuser) == ["-", "SUCCESS"]
 
 
 def test_hidden_tasks_are_not_the_last(superuser: Client) -> None:
@@ -184,8 +199,6 @@ def test_whoever_may_not_see_tasks_sees_no_inline(staff: StaffClient) -> None:
 def test_a_site_without_tasks_links_to_none(
     superuser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.admin.tracking.sites import SITES
-
     order = OrderFactory.create()
     task = link(order)
     plain = SITES["plain"].get_model_admin(Order)
