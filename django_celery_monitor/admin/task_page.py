@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django.apps import apps
+from django.contrib.admin import ModelAdmin
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.options import get_content_type_for_model
 from django.contrib.admin.utils import quote, unquote
@@ -72,7 +73,9 @@ def tracked(
     return objects.context(monitor.admin_site, request, task)
 
 
-def url(monitor: ModelMonitor, page: str, task: TaskState | None = None) -> str:
+def url(
+    monitor: ModelAdmin[TaskState], page: str, task: TaskState | None = None
+) -> str:
     """Return the address of a page of ``task``, or of the list."""
     opts = monitor.opts
     return reverse(

@@ -22,16 +22,16 @@ from django_celery_monitor.tracking.models import (
 from django_celery_monitor.tracking.registry import Registration, task_tracker
 
 
-def monitor_of(site: AdminSite) -> TaskMonitor:
+def monitor_of(site: AdminSite) -> ModelAdmin[TaskState]:
     """Return the pages of tasks of a site, or what they would be if it had any."""
     if site.is_registered(TaskState):
-        registered = site.get_model_admin(TaskState)
-        if isinstance(registered, TaskMonitor):
-            return registered
+        return site.get_model_admin(TaskState)
     return TaskMonitor(TaskState, site)
 
 
-def links_of(monitor: TaskMonitor, request: HttpRequest) -> TaskObjectLinkQuerySet:
+def links_of(
+    monitor: ModelAdmin[TaskState], request: HttpRequest
+) -> TaskObjectLinkQuerySet:
     """Return the links to all tasks that the user may see."""
     tasks = monitor.get_queryset(request)
     links = TaskObjectLink.objects.all()
@@ -51,9 +51,16 @@ class Tracked:
     obj: Model
 
     @cached_property
-    def monitor(self) -> TaskMonitor:
-        """The pages of tasks of the same site."""
+    def monitor(self) -> ModelAdmin[TaskState]:
+        """The pages of tasks of the same site, which say who sees which."""
         return monitor_of(self.model_admin.admin_site)
+
+    @cached_property
+    def commands(self) -> TaskMonitor:
+        """What sends and revokes tasks, and says who may, whatever pages there are."""
+        if isinstance(self.monitor, TaskMonitor):
+            return self.monitor
+        return TaskMonitor(TaskState, self.model_admin.admin_site)
 
     @property
     def registrations(self) -> tuple[Registration, ...]:
@@ -77,7 +84,7 @@ class Tracked:
         """Whether the user may launch tasks for the object."""
         return (
             self.may_view
-            and self.monitor.has_run_permission(self.request)
+            and self.commands.has_run_permission(self.request)
             and self._may_change
         )
 
@@ -86,7 +93,7 @@ class Tracked:
         """Whether the user may revoke the tasks of the object."""
         return (
             self.may_view
-            and self.monitor.has_control_permission(self.request)
+            and self.commands.has_control_permission(self.request)
             and self._may_change
         )
 

@@ -61,8 +61,8 @@ def find_task(tracked: Tracked, task_id: str) -> TaskState:
 
 def revoke(tracked: Tracked, task: TaskState, command: str) -> None:
     """Tell the workers a command about a task, and leave entries in both histories."""
-    monitor, request = tracked.monitor, tracked.request
-    if not actions.tell(monitor, request, [task], COMMANDS[command]):
+    request = tracked.request
+    if not actions.tell(tracked.commands, request, [task], COMMANDS[command]):
         return
     said = {"name": display.name(task), "task_id": task.task_id}
     if command == "revoke":

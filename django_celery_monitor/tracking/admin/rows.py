@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from django.contrib.admin import ModelAdmin
 from django.db.models import TextField
 from django.db.models.functions import Left, Right
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
-from django_celery_monitor.admin import TaskMonitor, columns, display, task_page, texts
+from django_celery_monitor.admin import columns, display, task_page, texts
+from django_celery_monitor.models import TaskState
 from django_celery_monitor.tracking.models import TaskObjectLink, TaskObjectLinkQuerySet
 
 #: Characters of a result, and of a traceback, which begins where it matters least.
@@ -43,7 +45,7 @@ def read(links: TaskObjectLinkQuerySet) -> TaskObjectLinkQuerySet:
 
 def row(
     link: TaskObjectLink,
-    monitor: TaskMonitor | None = None,
+    monitor: ModelAdmin[TaskState] | None = None,
     find: Callable[[str], str] | None = None,
 ) -> dict[str, Any]:
     """Return what the table shows of a task.

@@ -18,8 +18,9 @@ from tests.tracked.models import Customer, Order, Parcel, UrgentOrder, Warehouse
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Order]
+    TasksAdmin = admin.ModelAdmin[TaskState]
 else:
-    ModelAdmin = admin.ModelAdmin
+    ModelAdmin = TasksAdmin = admin.ModelAdmin
 
 #: A site for each way to make the pages of orders, by name.
 SITES: dict[str, admin.AdminSite] = {}
@@ -150,6 +151,22 @@ class OwnTasks(TaskMonitor):
 
 
 SITES["restricted"].register(TaskState, OwnTasks)
+
+
+@site("own_tasks")
+class OwnTasksAdmin(ModelAdmin):
+    """Is as Django makes it, beside pages of tasks that are the project's own."""
+
+
+class PlainTasks(TasksAdmin):
+    """Shows the tasks of one name."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TaskState]:
+        """Return the tasks."""
+        return super().get_queryset(request).filter(name="tests.tracked.tasks.ship")
+
+
+SITES["own_tasks"].register(TaskState, PlainTasks)
 
 
 @site("objects")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from pytest_django import DjangoAssertNumQueries
 from django_celery_monitor.models import TaskState
 from django_celery_monitor.tracking.admin import history, rows
 from tests.admin.conftest import StaffClient
-from tests.admin.tracking.addresses import TASKS, page, tracker
+from tests.admin.tracking.addresses import TASKS, page, revoke, tracker
 from tests.admin.tracking.conftest import LAUNCH, SEE
+from tests.admin.tracking.sites import SITES
 from tests.celery import app
 from tests.factories import (
     OrderFactory,
@@ -191,6 +193,28 @@ def test_a_site_of_its_own_shows_its_own_tasks(superuser: Client) -> None:
     link(order, task__name=f"{TASKS}.process_payment")
     assert ids(superuser, tracker(order, "restricted")) == [mine.task_id]
     assert superuser.get(tracker(order, "restricted")).context["count"] == 1
+
+
+def test_a_site_whose_pages_of_tasks_are_the_projects_own(
+    superuser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = OrderFactory.create()
+    shown = link(order, task__name=f"{TASKS}.ship")
+    link(order, task__name=f"{TASKS}.process_payment")
+    ids_of = partial(ids, superuser, tracker(order, "own_tasks"))
+    assert ids_of() == [shown.task_id]
+    assert f"/own_tasks/celery_monitor/taskstate/{shown.pk}/" in html_of(
+        superuser, tracker(order, "own_tasks")
+    )
+    assert tracker(order, "own_tasks") in html_of(
+        superuser, page(order, site="own_tasks")
+    )
+    url = revoke(order, shown.task_id, "own_tasks")
+    assert superuser.get(url).status_code == 200
+    own = SITES["own_tasks"].get_model_admin(TaskState)
+    monkeypatch.setattr(own, "has_view_permission", lambda request, obj=None: False)
+    assert superuser.get(tracker(order, "own_tasks")).status_code == 403
+    assert superuser.get(url).status_code == 403
 
 
 # What is not there
