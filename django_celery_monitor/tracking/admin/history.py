@@ -207,7 +207,8 @@ def is_chosen(name: str, value: str) -> Q:
     """Return the condition that a column has a value."""
     column = COLUMNS[name]
     if value == UNKNOWN:
-        return Q(**{f"{column}__isnull": True}) | Q(**{column: ""})
+        # Somebody may be called so, too.
+        return Q(**{f"{column}__isnull": True}) | Q(**{f"{column}__in": ("", value)})
     return Q(**{column: value})
 
 

@@ -281,6 +281,14 @@ def test_filters_and_their_numbers(viewer: Client, order: Order) -> None:
     }  # fmt: skip
 
 
+def test_whoever_is_called_unknown_is_found_there(viewer: Client, order: Order) -> None:
+    for username in ("unknown", None, "ada"):
+        link(order, username=username)
+    url = tracker(order, user="unknown")
+    assert len(ids(viewer, url)) == 2
+    assert choices(viewer, url)["User"]["unknown"] == 2
+
+
 def test_what_all_tasks_have_in_common_is_no_choice(
     viewer: Client, order: Order
 ) -> None:
