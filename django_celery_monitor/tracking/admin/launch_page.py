@@ -15,6 +15,7 @@ from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 
 from django_celery_monitor.admin import actions
@@ -161,7 +162,7 @@ def run(tracked: Tracked, registration: Registration, call: dict[str, Any]) -> b
     )
     # The row of the task is written after the transaction of the request, if any.
     transaction.on_commit(
-        partial(log_on_task, request, task_id, str(tracked.obj)),
+        partial(log_on_task, request, task_id, tracked.obj),
         using=router.db_for_write(TaskState),
         robust=True,
     )
@@ -177,11 +178,15 @@ def run(tracked: Tracked, registration: Registration, call: dict[str, Any]) -> b
     return True
 
 
-def log_on_task(request: HttpRequest, task_id: str, obj: str) -> None:
-    """Leave an entry in the history of a task that was launched for an object."""
+def log_on_task(request: HttpRequest, task_id: str, obj: Model) -> None:
+    """Leave an entry in the history of a task that was launched for an object.
+
+    Whoever may see the task may not see the object: of that it has the key alone.
+    """
     task = TaskState.objects.filter(task_id=task_id).first()
     if task is None:
         # The database did not take it in time; the object's history names it.
         logger.warning("The task %s was launched and has no row yet", task_id)
         return
-    actions.log(request, {task: gettext("Launched it for: %(obj)s.") % {"obj": obj}})
+    key = f"{capfirst(obj._meta.verbose_name)} {obj.pk}"
+    actions.log(request, {task: gettext("Launched it for: %(obj)s.") % {"obj": key}})

@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 from html import unescape
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import pytest
@@ -111,6 +112,21 @@ def test_it_shows_and_sends_what_the_object_has(
 
 
 @pytest.mark.usefixtures("recorded")
+def test_the_history_of_the_task_has_no_text_of_the_object(
+    launcher: Client, order: Order, django_capture_on_commit_callbacks: Any
+) -> None:
+    # Whoever may see tasks may not see the object, of which a text may say a lot.
+    url = launch(order, "ship")
+    with (
+        patch.object(Order, "__str__", lambda self: f"Order {self.pk} of Ada"),
+        django_capture_on_commit_callbacks(execute=True),
+    ):
+        launcher.post(url, shown(launcher, url))
+    task = TaskState.objects.get()
+    assert history_of(task) == [f"Launched it for: Order {order.pk}."]
+
+
+@pytest.mark.usefixtures("recorded")
 def test_it_leaves_entries_on_the_object_and_on_the_task(
     launcher: Client,
     sent: Messages,
@@ -123,7 +139,7 @@ def test_it_leaves_entries_on_the_object_and_on_the_task(
     (message,) = sent("celery")
     assert history_of(order) == [f"Launched {TASKS}.ship as {message['id']}."]
     task = TaskState.objects.get(task_id=message["id"])
-    assert history_of(task) == [f"Launched it for: {order}."]
+    assert history_of(task) == [f"Launched it for: Order {order.pk}."]
     users = {entry.user_id for entry in LogEntry.objects.all()}
     assert users == {int(launcher.session["_auth_user_id"])}
 
