@@ -183,7 +183,9 @@ def log_on_task(request: HttpRequest, task_id: str, obj: Model) -> None:
 
     Whoever may see the task may not see the object: of that it has the key alone.
     """
-    task = TaskState.objects.filter(task_id=task_id).first()
+    # What was just written may not have reached a replica.
+    written = TaskState.objects.using(router.db_for_write(TaskState))
+    task = written.filter(task_id=task_id).first()
     if task is None:
         # The database did not take it in time; the object's history names it.
         logger.warning("The task %s was launched and has no row yet", task_id)

@@ -15,6 +15,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.messages import ERROR
 from django.db import DatabaseError
+from django.db.models import Model
 from django.test import Client
 from kombu.transport import memory
 from kombu.utils import json
@@ -124,6 +125,34 @@ def test_the_history_of_the_task_has_no_text_of_the_object(
         launcher.post(url, shown(launcher, url))
     task = TaskState.objects.get()
     assert history_of(task) == [f"Launched it for: Order {order.pk}."]
+
+
+class Lagging:
+    """Reads tasks where none have arrived yet."""
+
+    def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
+        """Return the alias of the replica."""
+        return "other" if model is TaskState else None
+
+    def db_for_write(self, model: type[Model], **hints: Any) -> str | None:
+        """Return the alias that is written to."""
+        return "default"
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+@pytest.mark.usefixtures("recorded")
+def test_the_entry_on_the_task_does_not_wait_for_a_replica(
+    launcher: Client,
+    order: Order,
+    settings: Any,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    url = launch(order, "ship")
+    data = shown(launcher, url)
+    settings.DATABASE_ROUTERS = [Lagging()]
+    with django_capture_on_commit_callbacks(execute=True):
+        launcher.post(url, data)
+    assert len(history_of(TaskState.objects.using("default").get())) == 1
 
 
 @pytest.mark.usefixtures("recorded")
