@@ -6,9 +6,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from sys import getsizeof
 
 from celery.utils.log import get_logger
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 
 from django_celery_monitor.outbox import size_of
 from django_celery_monitor.saver import UNUSABLE
@@ -37,8 +38,9 @@ FLUSH = 2.0
 class Backlog:
     """Observations that wait, and the thread that writes them with ``write``.
 
-    Where the database fails, the thread pauses, and so should everybody else:
-    ``pausing`` says so. Of what is too much the oldest is dropped, and counted.
+    Where the database fails, the thread pauses, and finds out when it works again.
+    Everybody else had better not try: ``failing`` says so. Of what is too much the
+    oldest is dropped, and counted.
     """
 
     def __init__(self, write: Callable[[Observed], None]) -> None:
@@ -62,6 +64,14 @@ class Backlog:
             return len(self._waiting) + self._busy
 
     @property
+    def failing(self) -> bool:
+        """Whether the database has failed, and it is for the thread to try again.
+
+        Where threads do not get to run it is so for another pause at most.
+        """
+        return self._failed and time.monotonic() < self._pause_ends + PAUSE
+
+    @property
     def pausing(self) -> bool:
         """Whether nothing is to be tried, since the database has just failed."""
         return time.monotonic() < self._pause_ends
@@ -70,15 +80,16 @@ class Backlog:
         """Have ``observed`` written soon, and not by this thread."""
         with self._changed:
             self._waiting.append(observed)
-            self._bytes += size_of(observed.seen)
+            self._bytes += _size_of(observed)
             while len(self._waiting) > MAX_WAITING or self._bytes > MAX_BYTES:
                 self._take()
                 self.dropped += 1
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._run, name="celery-monitor-tracking", daemon=True
                 )
-                self._thread.start()
+                thread.start()
+                self._thread = thread
             self._changed.notify_all()
 
     def fail(self, observed: Observed, error: Exception) -> None:
@@ -86,7 +97,7 @@ class Backlog:
 
         An error of the database's begins a pause.
         """
-        if not isinstance(error, DatabaseError):
+        if not isinstance(error, Error):
             logger.error("The tracker cannot write a task", exc_info=error)
             self.dropped += 1
             return
@@ -114,7 +125,7 @@ class Backlog:
 
     def _take(self) -> Observed:
         observed = self._waiting.popleft()
-        self._bytes -= size_of(observed.seen)
+        self._bytes -= _size_of(observed)
         return observed
 
     # In the thread
@@ -149,3 +160,10 @@ class Backlog:
             if self._failed:
                 logger.warning("The tracker writes again, %d were lost", self.dropped)
             self._failed = False
+
+
+def _size_of(observed: Observed) -> int:
+    """Return about how many bytes an observation takes in memory."""
+    values = [value for told in observed.objects if told for value in told.values()]
+    texts = [value for value in values if isinstance(value, (str, bytes))]
+    return size_of(observed.seen) + sum(map(getsizeof, texts))

@@ -7,10 +7,11 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from django.db import DataError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 
 from django_celery_monitor.tracking import backlog as backlogs
 from django_celery_monitor.tracking.backlog import Backlog
@@ -41,6 +42,9 @@ class Writer:
         if self.error is not None:
             raise self.error
         self.written.append(observed.task_id)
+
+
+FAULTS = [OperationalError("away"), InterfaceError("connection already closed")]
 
 
 @pytest.fixture
@@ -105,6 +109,19 @@ def test_too_much(
     assert backlog.dropped >= 7
 
 
+def test_too_much_that_tells_objects(
+    backlog: Backlog, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlogs, "MAX_BYTES", 10_000)
+    writer.go.clear()
+    for number in range(10):
+        backlog.add(replace(observed(str(number)), objects=({"name": "x" * 4_000},)))
+    writer.go.set()
+    backlog.flush(20)
+    assert writer.written[-1] == "9"
+    assert backlog.dropped >= 7
+
+
 def test_database_that_fails_is_left_alone_for_a_while(
     backlog: Backlog, writer: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -122,6 +139,52 @@ def test_database_that_fails_is_left_alone_for_a_while(
         "The tracker cannot write, and keeps what it sees: away",
         "The tracker writes again, 0 were lost",
     ]
+
+
+@pytest.mark.parametrize("error", FAULTS)
+def test_what_a_lost_connection_has_not_taken_is_kept(
+    backlog: Backlog, writer: Writer, error: Exception
+) -> None:
+    backlog.fail(observed("id-1"), error)
+    assert (backlog.dropped, len(backlog)) == (0, 1)
+    wait_for(lambda: writer.written == ["id-1"])
+
+
+def test_thread_alone_finds_out_whether_the_database_is_back(
+    backlog: Backlog, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlogs, "PAUSE", 0.5)
+    writer.go.clear()
+    backlog.fail(observed("id-1"), OperationalError("away"))
+    wait_for(lambda: not backlog.pausing)
+    assert backlog.failing
+    writer.go.set()
+    wait_for(lambda: not len(backlog))
+    assert not backlog.failing
+
+
+def test_database_is_tried_where_no_thread_runs(
+    backlog: Backlog, writer: Writer
+) -> None:
+    writer.go.clear()
+    backlog.fail(observed("id-1"), OperationalError("away"))
+    wait_for(lambda: not backlog.failing)
+    assert writer.tries == 0
+
+
+def test_thread_that_cannot_be_had_is_asked_for_again(
+    backlog: Backlog, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            backlog.add(observed("id-1"))
+    backlog.add(observed("id-2"))
+    backlog.flush(20)
+    assert writer.written == ["id-1", "id-2"]
 
 
 def test_what_is_refused_for_good_is_dropped(
