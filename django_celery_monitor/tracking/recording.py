@@ -83,10 +83,10 @@ def record_in_child(observed: Observed) -> None:
 
 
 def _write_now(observed: Observed) -> None:
-    if backlog.pausing:
+    connection = connections[router.db_for_write(TaskState)]
+    if backlog.failing or _waits_for_pool(connection):
         backlog.add(observed)
         return
-    connection = connections[router.db_for_write(TaskState)]
     was_connected = connection.connection is not None
     try:
         connect(connection)
@@ -103,6 +103,16 @@ def _write_now(observed: Observed) -> None:
     finally:
         if provenance.is_beat() and not was_connected:
             connection.close()
+
+
+def _waits_for_pool(connection: Any) -> bool:
+    """Return whether the driver's pool of connections is to be asked for one.
+
+    That takes as long as the pool says, whatever is waited for.
+    """
+    return connection.connection is None and bool(
+        connection.settings_dict["OPTIONS"].get("pool")
+    )
 
 
 def _write_in_thread(observed: Observed) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import group
 from django.contrib.contenttypes.models import ContentType
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
@@ -17,6 +17,7 @@ from django.urls import path
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from django_celery_monitor.models import TaskState
+from django_celery_monitor.tracking.backlog import Backlog
 from django_celery_monitor.tracking.models import TaskObjectLink
 from django_celery_monitor.tracking.recording import backlog, observer
 from tests.celery import app
@@ -192,6 +193,32 @@ def test_failing_write_leaves_the_transaction_committed() -> None:
     assert Order.objects.filter(pk=order.pk)
     assert row_of(task_id) is None
     backlog.flush(20)
+
+
+@committed
+def test_database_that_has_failed_is_left_to_the_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Backlog, "failing", True)
+    with CaptureQueriesContext(connection) as captured:
+        task_id = send(tasks.process_payment, 7)
+    assert not captured.captured_queries
+    backlog.flush(20)
+    assert row_of(task_id) is not None
+
+
+@committed
+def test_nobody_waits_for_a_place_in_a_pool_of_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting: list[str] = []
+    monkeypatch.setattr(backlog, "add", lambda seen: waiting.append(seen.task_id))
+    with monkeypatch.context() as patch:
+        patch.setitem(connection.settings_dict["OPTIONS"], "pool", value=True)
+        patch.setattr(connections["default"], "connection", None)
+        task_id = send(tasks.process_payment, 7)
+        assert connection.connection is None
+    assert waiting == [task_id]
 
 
 @committed
