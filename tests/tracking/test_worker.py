@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -228,9 +227,10 @@ class Pool:
 
     uses_semaphore = True
 
-    def __init__(self, takes: Any = object) -> None:
+    def __init__(self, takes: Any = Context) -> None:
         self.takes = takes
         self.given: list[tuple[Any, Any]] = []
+        self.jobs: list[Any] = []
 
     def on_apply(self, function: Any, args: Any, kwargs: Any, **options: Any) -> Any:
         """Keep a function and its arguments."""
@@ -238,7 +238,9 @@ class Pool:
         if isinstance(self.takes, Exception):
             raise self.takes
         self.given.append((function, args))
-        return self.takes
+        job = None if self.takes is None else self.takes()
+        self.jobs.append(job)
+        return job
 
 
 class Threads(Pool):
@@ -250,7 +252,7 @@ class Threads(Pool):
 @contextmanager
 def main_process(of: Any) -> Iterator[None]:
     """Be the main process of a worker."""
-    controller = SimpleNamespace(pool=of, pool_cls=type(of), hostname="celery@one")
+    controller = Context(pool=of, pool_cls=type(of), hostname="celery@one")
     pool._on_worker_init(controller)
     try:
         yield
@@ -315,6 +317,31 @@ def test_pool_that_takes_nothing(takes: Any) -> None:
     with main_process(Pool(takes)):
         end_in_the_main_process()
     assert row_of("id-1") is None
+
+
+@committed
+def test_pool_is_given_no_more_than_it_may_keep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "MAX_WAITING", 3)
+    children = Pool()
+    with main_process(children):
+        for _ in range(5):
+            tasks.process_payment.delay(7)
+        assert len(children.given) == 3
+        children.given.clear()
+        children.jobs.clear()
+        tasks.process_payment.delay(7)
+    assert len(children.given) == 1
+
+
+@committed
+def test_process_whose_worker_has_ended_is_as_any_other() -> None:
+    with main_process(Pool()):
+        assert pool.is_consumer()
+        signals.worker_shutdown.send(sender=pool._worker)
+        assert not pool.is_consumer()
+        assert row_of(tasks.process_payment.delay(7).id) is not None
 
 
 @committed
