@@ -31,7 +31,10 @@ class TaskObjectLinkQuerySet(models.QuerySet["TaskObjectLink"]):
         """Return the links of an object."""
         # Its own database has the ids that the links have been given.
         content_type = ContentType.objects.get_for_model(obj)
-        return self.filter(content_type_id=content_type.pk, object_id=obj.pk)
+        # The text of a UUID, as an object may have it, says not how it is stored.
+        field: Any = obj._meta.pk
+        key = field.to_python(obj.pk)
+        return self.filter(content_type_id=content_type.pk, object_id=key)
 
 
 class TaskObjectLink(models.Model):
@@ -55,8 +58,9 @@ class TaskObjectLink(models.Model):
     content_type = models.ForeignKey(
         ContentType,
         verbose_name=_("content type"),
-        on_delete=models.CASCADE,
-        # The project's content types may be in another database.
+        # The project's content types may be in another database, which has no table
+        # of links. These go with their tasks.
+        on_delete=models.DO_NOTHING,
         db_constraint=False,
         # The index of an object begins with it.
         db_index=False,

@@ -97,7 +97,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=models.CASCADE,
+                        on_delete=models.DO_NOTHING,
                         to="contenttypes.contenttype",
                         verbose_name="content type",
                     ),
