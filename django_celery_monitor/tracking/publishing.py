@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery import signals
-from celery.utils.saferepr import saferepr
 
 from . import provenance
-from .recording import observe, observer, record
+from .recording import observe, observer, record, represent
 from .registry import task_tracker
 
 
@@ -48,8 +47,8 @@ def on_publish(
         "type": "task-sent",
         "uuid": str(message["id"]),
         "name": sender,
-        "args": message.get("argsrepr") or saferepr(call[0]),
-        "kwargs": message.get("kwargsrepr") or saferepr(call[1]),
+        "args": message.get("argsrepr") or represent(call[0]),
+        "kwargs": message.get("kwargsrepr") or represent(call[1]),
         "retries": retries,
         "eta": message.get("eta"),
         "expires": message.get("expires"),

@@ -10,6 +10,7 @@ from functools import cache, partial
 from typing import Any
 
 from celery import Celery
+from celery.utils.saferepr import saferepr
 from django.db import connections, router
 
 from django_celery_monitor import conf
@@ -33,6 +34,11 @@ def observer() -> Observer:
 @cache
 def _observer(app: Celery) -> Observer:
     return Observer(Sanitizer.from_settings(app))
+
+
+def represent(arguments: Any) -> str:
+    """Return arguments as the messages of tasks show them, cut at the same length."""
+    return str(saferepr(arguments, conf.get_app().amqp.argsrepr_maxsize))
 
 
 def observe(

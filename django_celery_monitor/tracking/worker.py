@@ -14,7 +14,7 @@ from kombu.utils.encoding import safe_repr, safe_str
 
 from . import pool, provenance
 from .provenance import Provenance
-from .recording import backlog, observe, observer, record
+from .recording import backlog, observe, observer, record, represent
 from .registry import task_tracker
 
 #: When the tasks began that run now: what Celery 5.5 and 5.6 do not tell.
@@ -167,8 +167,8 @@ def _message(task: Any, request: Any) -> dict[str, Any]:
     """Return what the message of a task says, as the event of its receipt has it."""
     return {
         "name": request.shadow or task.name,
-        "args": request.get("argsrepr") or saferepr(request.args),
-        "kwargs": request.get("kwargsrepr") or saferepr(request.kwargs),
+        "args": request.get("argsrepr") or represent(request.args),
+        "kwargs": request.get("kwargsrepr") or represent(request.kwargs),
         "retries": request.retries,
         "eta": request.eta,
         "expires": request.expires,

@@ -345,6 +345,9 @@ def test_first_version_of_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row is not None
     assert row["args"] == "(7,)"
     assert links_of(task_id) == {("order", "7", "order_id")}
+    row = row_of(send(tasks.process_payment, 7, "x" * 100_000))
+    assert row is not None
+    assert len(row["args"]) < 2_000
 
 
 @committed

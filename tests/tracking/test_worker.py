@@ -191,6 +191,14 @@ def test_eager() -> None:
 
 
 @committed
+def test_long_arguments_are_cut_as_celery_cuts_them() -> None:
+    result = tasks.process_payment.apply((7, "x" * 100_000))
+    row = row_of(result.id)
+    assert row is not None
+    assert len(row["args"]) < 2_000
+
+
+@committed
 def test_always_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(app.conf, "task_always_eager", value=True)
     result = tasks.ship.delay(7, 2)
