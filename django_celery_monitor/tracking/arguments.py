@@ -96,7 +96,7 @@ def clean_key(model: type[models.Model], value: Any) -> Any | None:
     An object of the model stands for its own key.
     """
     if isinstance(value, model):
-        return value.pk
+        value = value.pk
     field: Any = model._meta.pk
     while field.remote_field is not None:
         # Validating a foreign key would ask the database.

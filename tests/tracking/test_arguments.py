@@ -17,7 +17,7 @@ from django_celery_monitor.tracking.arguments import by_name
 from django_celery_monitor.tracking.registry import Registration, TaskTracker
 from tests.factories import OrderFactory, ParcelFactory, WarehouseFactory
 from tests.tracked import tasks
-from tests.tracked.models import Customer, Gift, Order
+from tests.tracked.models import Customer, Gift, Order, Parcel
 
 KEY = uuid.UUID("6f1c0e9a-3a1f-4f0e-9c57-0c2b8a3f5d11")
 
@@ -128,6 +128,7 @@ def test_uuid_in_any_form_is_the_key(value: Any) -> None:
 def test_object_stands_for_its_key() -> None:
     assert of(tasks.process_payment).object_id((Order(pk=42),), {}) == 42
     assert of(tasks.process_payment).object_id((Customer(pk=42),), {}) is None
+    assert of(tasks.store).object_id((Parcel(pk=str(KEY)), "WH 1"), {}) == KEY
 
 
 def test_key_of_a_parent_is_the_key() -> None:
