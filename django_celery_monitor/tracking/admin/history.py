@@ -169,7 +169,10 @@ class History:
                 selected=not chosen,
             )
         ]
-        for value, count in sorted(counts.most_common(MOST_CHOICES)):
+        shown = dict(counts.most_common(MOST_CHOICES))
+        if chosen is not None:
+            shown[chosen] = counts[chosen]
+        for value, count in sorted(shown.items()):
             query = self.query(**{name: value})
             choices.append(
                 Choice(text_of(name, value), query, count, selected=value == chosen)

@@ -282,6 +282,17 @@ def test_filters_and_their_numbers(viewer: Client, order: Order) -> None:
     }  # fmt: skip
 
 
+def test_what_is_chosen_is_shown_however_rare_it_is(
+    viewer: Client, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "MOST_CHOICES", 1)
+    for name in ("often", "often", "rare"):
+        link(order, task__name=name)
+    assert choices(viewer, tracker(order))["Name"] == {"All": 3, "often": 2}
+    found = choices(viewer, tracker(order, name="rare"))["Name"]
+    assert found == {"All": 3, "often": 2, "rare": 1}
+
+
 def test_whoever_is_called_unknown_is_found_there(viewer: Client, order: Order) -> None:
     for username in ("unknown", None, "ada"):
         link(order, username=username)
