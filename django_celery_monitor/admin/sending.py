@@ -87,20 +87,21 @@ class NotSentError(Exception):
 def launch(task: Task[Any, Any], args: Any, kwargs: Any) -> str:
     """Send a task by its own ``apply_async``; return the id.
 
+    It is that of another task where ``apply_async`` says that this is in its place.
     Raises NotSentError.
     """
     task_id = uuid()
     try:
         if task.app.conf.task_always_eager:
-            task.apply_async(args, kwargs, task_id=task_id)
-            return task_id
-        with broker.connect() as (_control, connection):
-            # Whoever waits for the page learns of it at once.
-            own: Any = {"connection": connection, "retry": False}
-            task.apply_async(args, kwargs, task_id=task_id, **own)
+            result = task.apply_async(args, kwargs, task_id=task_id)
+        else:
+            with broker.connect() as (_control, connection):
+                # Whoever waits for the page learns of it at once.
+                own: Any = {"connection": connection, "retry": False}
+                result = task.apply_async(args, kwargs, task_id=task_id, **own)
     except broker.BrokerError as exc:
         text = gettext("The message broker failed: %(error)s.")
         raise NotSentError(text % {"error": exc}) from exc
     except Exception as exc:  # of a serializer, a router, a backend, the task itself
         raise NotSentError(f"{type(exc).__name__}: {exc}") from exc
-    return task_id
+    return getattr(result, "id", None) or task_id

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from celery import Task
+from celery.result import AsyncResult
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.messages import ERROR
@@ -354,6 +355,18 @@ def test_what_cannot_be_looked_up(
     monkeypatch.setattr(Registration, "object_id", fail)
     url = launch(order, "ship")
     assert errors(launcher.post(url, shown(launcher, url))) == ["gone"]
+
+
+def test_a_task_that_is_not_sent_since_another_waits(
+    launcher: Client, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = TaskStateFactory.create(state="PENDING")
+    result: Any = AsyncResult(waiting.task_id, app=app)
+    monkeypatch.setattr(Task, "apply_async", lambda *args, **options: result)
+    url = launch(order, "ship")
+    launcher.post(url, shown(launcher, url))
+    (entry,) = history_of(order)
+    assert entry == f"Launched {TASKS}.ship as {waiting.task_id}."
 
 
 def test_what_cannot_be_sent_is_said(
