@@ -286,6 +286,19 @@ class TaskStateQuerySet(  # type: ignore[override] # of each base's as_manager
         ``workers`` has the primary key of the row of every worker in ``seen``.
         Raises IntegrityError when a row is refused.
         """
+        with_ids = {
+            key: {**columns, "worker_id": workers.get(columns.get("worker") or "")}
+            for key, columns in seen.items()
+        }
+        new = {"hidden": False, "retries": 0}
+        return self._join_many("task_id", with_ids, self.merge_with(workers), new)
+
+    def merge_with(self, workers: Mapping[str, int]) -> _Join:
+        """Return what merges an observation into the columns of a row.
+
+        It returns the columns that change. Workers are hostnames in observations and
+        primary keys in rows; ``workers`` has those of the observations.
+        """
         hostnames: dict[Any, str | None] = {pk: name for name, pk in workers.items()}
         hostnames[None] = None
 
@@ -303,13 +316,7 @@ class TaskStateQuerySet(  # type: ignore[override] # of each base's as_manager
                     changes["worker_id"] = found
             return changes
 
-        with_ids = {
-            key: {**columns, "worker_id": workers.get(columns.get("worker") or "")}
-            for key, columns in seen.items()
-        }
-        return self._join_many(
-            "task_id", with_ids, merge, {"hidden": False, "retries": 0}
-        )
+        return merge
 
     def _hostname(self, pk: int) -> str:
         """Return the hostname of a worker that tasks of this database have."""

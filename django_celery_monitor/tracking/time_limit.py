@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from django.db import connections, transaction
@@ -17,12 +18,8 @@ SECONDS = 1
 #: Seconds that connecting to a server may take: PostgreSQL's driver takes no less.
 CONNECT_SECONDS = 2
 
-#: What MariaDB puts before a statement.
-MARIADB_PREFIX = (
-    f"SET STATEMENT max_statement_time={SECONDS},"
-    f" innodb_lock_wait_timeout={SECONDS} FOR "
-)
-LIMITED = ("SELECT", "INSERT", "UPDATE", "DELETE")
+#: Beginnings of the statements that are limited.
+LIMITED = ("SELECT", "INSERT", "UPDATE", "WITH")
 
 #: MySQL has no limit for a single statement that writes.
 MYSQL_VARIABLES = ("innodb_lock_wait_timeout", "lock_wait_timeout")
@@ -32,11 +29,10 @@ MYSQL_VARIABLES = ("innodb_lock_wait_timeout", "lock_wait_timeout")
 def time_limit(using: str, *, durable: bool = True) -> Iterator[None]:
     """Let each statement take no longer than ``SECONDS``, in this thread alone.
 
-    On PostgreSQL and SQLite all of it is one transaction, on MySQL and MariaDB each
-    statement is committed as ever. What is not ``durable`` PostgreSQL need not have on
-    its disk when it is committed. Within a transaction of the project's there is no
-    limit, as it would last as long as the transaction; an error undoes no more than
-    what is done here. Raises OperationalError when it takes longer.
+    What is not ``durable`` PostgreSQL need not have on its disk when it is committed.
+    Within a transaction of the project's there is no limit, as it would last as long
+    as the transaction; an error undoes no more than what is done here. Raises
+    OperationalError when it takes longer.
     """
     connection: Any = connections[using]
     if connection.in_atomic_block:
@@ -68,26 +64,55 @@ def connect(connection: Any) -> None:
         connection.settings_dict = settings
 
 
-@contextmanager
-def _postgresql(connection: Any, durable: bool) -> Iterator[None]:  # noqa: FBT001
-    settings = f"set_config('statement_timeout', '{SECONDS}s', true)"
+def _postgresql(
+    connection: Any,
+    durable: bool,  # noqa: FBT001
+) -> AbstractContextManager[None]:
+    settings = f"SELECT set_config('statement_timeout', '{SECONDS}s', true)"
     if not durable:
         settings += ", set_config('synchronous_commit', 'off', true)"
+    if connection.settings_dict["OPTIONS"].get("server_side_binding"):
+        return _postgresql_transaction(connection, settings)
+    wrapper = partial(_send_along, f"{settings}; ")
+    limit: AbstractContextManager[None] = connection.execute_wrapper(wrapper)
+    return limit
+
+
+def _send_along(
+    prefix: str,
+    execute: Callable[..., Any],
+    sql: str,
+    params: Any,
+    many: bool,  # noqa: FBT001
+    context: Any,
+) -> Any:
+    """Execute two statements in one go: together they are one transaction."""
+    if many or not sql.startswith(LIMITED):
+        return execute(sql, params, many, context)
+    result = execute(prefix + sql, params, many, context)
+    cursor = context["cursor"].cursor
+    # The older driver has the result of the last statement alone.
+    if getattr(cursor, "pgresult", None) is not None:
+        cursor.nextset()
+    return result
+
+
+@contextmanager
+def _postgresql_transaction(connection: Any, settings: str) -> Iterator[None]:
     with transaction.atomic(using=connection.alias):
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {settings}")
+            cursor.execute(settings)
         yield
 
 
 @contextmanager
 def _sqlite(connection: Any, durable: bool) -> Iterator[None]:  # noqa: FBT001
-    # The driver waits by itself, and the statement goes no further than that.
+    # The driver itself waits.
     driver = connection.connection
     (before,) = driver.execute("PRAGMA busy_timeout").fetchone()
     driver.execute(f"PRAGMA busy_timeout = {min(before, SECONDS * 1000)}")
     try:
-        with transaction.atomic(using=connection.alias):
-            yield
+        yield
     finally:
         driver.execute(f"PRAGMA busy_timeout = {before}")
 
@@ -95,7 +120,9 @@ def _sqlite(connection: Any, durable: bool) -> Iterator[None]:  # noqa: FBT001
 @contextmanager
 def _mysql(connection: Any, durable: bool) -> Iterator[None]:  # noqa: FBT001
     if connection.mysql_is_mariadb:
-        with connection.execute_wrapper(_set_statement):
+        limits = f"max_statement_time={SECONDS}, innodb_lock_wait_timeout={SECONDS}"
+        wrapper = partial(_prefix, f"SET STATEMENT {limits} FOR ")
+        with connection.execute_wrapper(wrapper):
             yield
         return
     with connection.cursor() as cursor:
@@ -115,12 +142,10 @@ def _set_session(cursor: Any, values: Any) -> None:
     cursor.execute(f"SET {names}", list(values))
 
 
-def _set_statement(
-    execute: Callable[..., Any], sql: str, *arguments: Any, **more: Any
-) -> Any:
+def _prefix(prefix: str, execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
     if sql.startswith(LIMITED):
-        sql = MARIADB_PREFIX + sql
-    return execute(sql, *arguments, **more)
+        sql = prefix + sql
+    return execute(sql, *arguments)
 
 
 _LIMITS: dict[str, Limit] = {

@@ -12,6 +12,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import (
     DatabaseError,
     IntegrityError,
+    OperationalError,
     connections,
     models,
     router,
@@ -19,8 +20,9 @@ from django.db import (
 )
 from django.db.models.constants import OnConflict
 from django.db.models.sql import InsertQuery
+from django.utils import timezone
 
-from django_celery_monitor.managers import Written
+from django_celery_monitor.managers import JOIN_TRIES, TaskStateQuerySet, Written
 from django_celery_monitor.merge import Phase, phase
 from django_celery_monitor.models import TaskState, WorkerState
 from django_celery_monitor.saver import UNUSABLE, announce
@@ -37,6 +39,13 @@ Statement = tuple[str, Sequence[Any]]
 
 #: The primary keys of workers by hostname.
 _worker_ids: dict[str, int] = {}
+
+#: Rows of tasks that run here, as they were written last: unless somebody else has
+#: written one since, what comes next needs not be read again.
+_running: dict[str, dict[str, Any]] = {}
+MAX_RUNNING = 1_000
+
+Columns = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,12 +87,13 @@ def _write(observed: Observed, links: Sequence[TaskObjectLink], using: str) -> W
     task_id, seen = observed.task_id, observed.seen
     workers = _workers(seen, using)
     # A worker's word is nearly always about a row that is there.
-    new = [TaskState(task_id=task_id, **seen)] if _is_sent(seen) else []
+    is_sent = seen["state"] == states.PENDING
+    new = [TaskState(task_id=task_id, **seen)] if is_sent else []
     # Before the outcome is written, what it builds upon is.
     with time_limit(using, durable=phase(seen) > Phase.IN_FLIGHT):
         # In this order always: two that wait for each other would both be too late.
         linked, created = insert_missing(using, links, new)
-        if new and linked < len(links) and observed.provenance is not None:
+        if is_sent and linked < len(links) and observed.provenance is not None:
             # The worker was faster, and does not know who sent it.
             unknown = TaskObjectLink.objects.using(using).filter(
                 task=task_id,  # type: ignore[misc] # it is the key of the task's row
@@ -92,11 +102,78 @@ def _write(observed: Observed, links: Sequence[TaskObjectLink], using: str) -> W
             unknown.update(**observed.provenance._asdict())
         if created:
             return Written(created=[task_id])
-        return TaskState.objects.join_many({task_id: seen}, workers)
+        row, written = _join(task_id, seen, workers, using)
+    if row is not None and phase(row) is Phase.IN_FLIGHT:
+        _running[task_id] = row
+        while len(_running) > MAX_RUNNING:
+            _running.pop(next(iter(_running), ""), None)
+    return written
 
 
-def _is_sent(seen: Mapping[str, Any]) -> bool:
-    return bool(seen["state"] == states.PENDING)
+# The row
+
+
+def _join(
+    task_id: str, seen: Columns, workers: Mapping[str, int], using: str
+) -> tuple[dict[str, Any] | None, Written]:
+    """Merge what was seen into the row of a task, or insert it.
+
+    Returns the row, unless it is new.
+    """
+    rows = TaskState.objects.using(using)
+    merge = rows.merge_with(workers)
+    row = _running.pop(task_id, None)
+    for _ in range(JOIN_TRIES):
+        row = row or _read(rows, task_id)
+        if row is None:
+            if _insert_row(rows, task_id, seen, workers):
+                return None, Written(created=[task_id])
+        else:
+            changes = merge(row, seen)
+            if not changes:
+                return row, Written()
+            if _update(rows, row, changes):
+                return row, Written(changed=[task_id])
+            # Somebody else has written it meanwhile.
+            row = None
+    msg = f"The row of {task_id!r} is never as it was a moment ago."
+    raise OperationalError(msg)
+
+
+def _read(rows: TaskStateQuerySet, task_id: str) -> dict[str, Any] | None:
+    found = list(rows.filter(task_id=task_id).values())
+    return TaskState.exact(dict(found[0])) if found else None
+
+
+def _insert_row(
+    rows: TaskStateQuerySet, task_id: str, seen: Columns, workers: Mapping[str, int]
+) -> bool:
+    columns = {name: value for name, value in seen.items() if name != "worker"}
+    worker_id = workers.get(seen.get("worker") or "")
+    row = TaskState(**columns, task_id=task_id, worker_id=worker_id)
+    try:
+        # MySQL would ignore as well that the worker has no row any more.
+        with transaction.atomic(using=rows.db):
+            rows.bulk_create([row])
+    except IntegrityError:
+        if not rows.filter(task_id=task_id).exists():
+            raise
+        return False
+    return True
+
+
+def _update(rows: TaskStateQuerySet, row: dict[str, Any], changes: Columns) -> int:
+    """Write the columns of a row that change, unless it is no longer as it was.
+
+    Returns how many rows were written, and changes ``row`` too. So nobody waits for a
+    lock, and whoever writes at the same time gives way to the other.
+    """
+    # The key of a worker that was deleted is taken out of rows without a word.
+    names = ("id", "updated_at", "state", "worker_id")
+    itself = rows.filter(**{name: row[name] for name in names})
+    now = timezone.now()
+    row.update(changes, updated_at=now)
+    return itself.update(**changes, updated_at=now)
 
 
 def insert_missing(using: str, *batches: Sequence[models.Model]) -> list[int]:

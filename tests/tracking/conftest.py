@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from django_celery_monitor.tracking import backlog as backlogs
-from django_celery_monitor.tracking import pool, recording, writing
+from django_celery_monitor.tracking import pool, recording, time_limit, writing
 from django_celery_monitor.tracking.backlog import Backlog
 
 
@@ -29,8 +29,11 @@ def _recorder_at_rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave no worker, no thread and nothing unwritten to the next test."""
     monkeypatch.setattr(backlogs, "IDLE", 0.01)
     monkeypatch.setattr(backlogs, "PAUSE", 0.1)
+    # Whatever else the machine is doing.
+    monkeypatch.setattr(time_limit, "SECONDS", 20)
     monkeypatch.setattr(pool, "_worker", None)
     monkeypatch.setattr(writing, "_worker_ids", {})
+    monkeypatch.setattr(writing, "_running", {})
     recording._observer.cache_clear()
     yield
     settle(recording.backlog)

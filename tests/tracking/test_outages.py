@@ -14,6 +14,7 @@ from django.test import override_settings
 
 from django_celery_monitor.models import TaskState
 from django_celery_monitor.tracking import backlog as backlogs
+from django_celery_monitor.tracking import time_limit
 from django_celery_monitor.tracking.models import TaskObjectLink
 from django_celery_monitor.tracking.recording import backlog
 from tests.integration import database_faults
@@ -42,6 +43,7 @@ def tracked(database: Scratch, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scra
     """Return a database of the test's own, that the tracker writes to."""
     database.migrate_tracker()
     monkeypatch.setattr(Router, "alias", database.alias)
+    monkeypatch.setattr(time_limit, "SECONDS", 1)
     with override_settings(DATABASE_ROUTERS=[f"{__name__}.Router"]):
         yield database
         TaskObjectLink.objects.all().delete()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import schedule
 from django.contrib.auth.models import AnonymousUser
@@ -105,7 +105,8 @@ def test_request_on_an_event_loop() -> None:
         await client.get("/asynchronous/?user")
         await client.get("/asynchronous/")
 
-    asyncio.run(main())
+    # What is synchronous runs in this thread, with its connection.
+    async_to_sync(main)()
     backlog.flush(20)
     known = {"source": "request", "source_name": "/asynchronous/"}
     assert list(

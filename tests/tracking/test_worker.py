@@ -166,8 +166,8 @@ def test_statements_of_a_run() -> None:
     with CaptureQueriesContext(connection) as captured:
         execute(tasks.process_payment, 7)
     # A link, and two times a locking read and an update.
-    limits = [sql for sql in statements(captured) if "set_config" in sql]
-    assert len(statements(captured)) - len(limits) == 5
+    # A link, what is known, the start, the end.
+    assert len(statements(captured)) == 4
 
 
 @committed
