@@ -34,6 +34,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # Tracked tasks know which request has sent them, and whose it was.
+    "django_celery_monitor.tracking.middleware.ProvenanceMiddleware",
 ]
 ROOT_URLCONF = "shop.urls"
 TEMPLATES = [

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 TASKS = "/admin/celery_monitor/taskstate/"
 WORKERS = "/admin/celery_monitor/workerstate/"
 CAMERAS = "/admin/celery_monitor/camerastate/"
+ORDERS = "/admin/shop/order/"
 
 
 def row(page: Page, task_id: str) -> Locator:

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from tests.browser.pages import CAMERAS, TASKS, WORKERS, choose, log_in, row, some_tasks
+from tests.browser.pages import (
+    CAMERAS,
+    ORDERS,
+    TASKS,
+    WORKERS,
+    choose,
+    log_in,
+    row,
+    some_tasks,
+)
 from tests.browser.shop import ROOT, Shop, open_shop
 
 if TYPE_CHECKING:
@@ -38,6 +47,8 @@ ARABIC = {"viewport": SCREEN, "color_scheme": "light", "locale": "ar"}
 #: Tracebacks name files of this machine.
 ELSEWHERE = """([here, there]) => document.querySelectorAll("pre").forEach(
     pre => { pre.textContent = pre.textContent.replaceAll(here, there); })"""
+#: A task that is launched for orders.
+REVIEW = "shop.tasks.ask_for_review"
 #: Folders, and what the pictures call them.
 FOLDERS = {str(ROOT): "/srv/shop", sys.prefix: "/srv/venv"}
 
@@ -65,6 +76,12 @@ def pages(page: Page, failed: str) -> Iterator[str]:
     page.locator("#result_list .field-name a").first.click()
     page.goto(f"{page.url.partition('/change/')[0]}/tree/")
     yield "tree"
+    page.goto(f"{ORDERS}1002/task-tracker/")
+    yield "tracker"
+    page.goto(f"{ORDERS}1002/task-tracker/launch/?task={REVIEW}&role=order")
+    yield "launch"
+    page.goto(f"{ORDERS}1002/change/")
+    yield "order"
     page.goto(f"{WORKERS}?q=quick")
     page.locator("#result_list .field-hostname a").click()
     page.wait_for_url("**/change/**")
@@ -79,7 +96,16 @@ def busy_day(shop: Shop, page: Page) -> str:
         shop.send("fulfil_order", 1000 + order)
     shop.send("count_visits")
     shop.send("remind_customer", "ada@example.com")
+    launch(page)
+    shop.send("ask_for_review", 1002, email="grace@example.com")
+    shop.send("fulfil_order", 1002)
     return some_tasks(shop, page)["FAILURE"]
+
+
+def launch(page: Page) -> None:
+    """Launch a task for an order, as somebody does."""
+    page.goto(f"{ORDERS}1002/task-tracker/launch/?task={REVIEW}&role=order")
+    page.get_by_role("button", name="Launch").click()
 
 
 def save(picture: bytes, path: Path) -> None:
@@ -96,6 +122,7 @@ def main() -> None:
     options = parser.parse_args()
     views = {**VIEWS, "arabic": ARABIC} if options.arabic else VIEWS
     options.folder.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=30_000)
     chromium = shutil.which("chromium")
     if chromium is None:
         sys.exit("There is no chromium on the PATH.")

@@ -10,7 +10,15 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import ViewportSize, expect
 
 from tests.browser.conftest import Open
-from tests.browser.pages import CAMERAS, TASKS, WORKERS, choose, row, some_tasks
+from tests.browser.pages import (
+    CAMERAS,
+    ORDERS,
+    TASKS,
+    WORKERS,
+    choose,
+    row,
+    some_tasks,
+)
 from tests.browser.shop import Shop, kill
 
 if TYPE_CHECKING:
@@ -71,6 +79,20 @@ def pages(page: Page, tasks: dict[str, str]) -> Iterator[str]:
     page.wait_for_url("**/change/**")
     page.goto(f"{page.url.partition('/change/')[0]}/inspect/")
     yield "what a worker answers"
+    tracker = f"{ORDERS}1002/task-tracker/"
+    for name, path in (
+        ("order", f"{ORDERS}1002/change/"),
+        ("tracker", tracker),
+        ("tracker, filtered", f"{tracker}?state=FAILURE&page_size=1"),
+        ("tracker, nothing", f"{tracker}?state=NONE"),
+        ("launch", f"{tracker}launch/?task=shop.tasks.ask_for_review&role=order"),
+        ("revoke", f"{tracker}revoke/?task={tasks['FAILURE']}"),
+    ):
+        page.goto(path)
+        expect(page.locator("#content-main")).to_be_visible()
+        for folded in page.locator("details > summary").all():
+            folded.click()
+        yield name
     for path, action in (
         (TASKS, "rate_limit_tasks"),
         (WORKERS, "shutdown_nodes"),

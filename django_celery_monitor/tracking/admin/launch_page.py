@@ -169,7 +169,7 @@ def run(tracked: Tracked, registration: Registration, call: dict[str, Any]) -> b
     model_admin.message_user(
         request,
         format_html(
-            gettext("{} was launched as {}."),
+            gettext("Launched {} as {}."),
             registration.task_name,
             format_html("<code>{}</code>", task_id),
         ),

@@ -108,9 +108,8 @@ def test_it_shows_and_sends_what_the_object_has(
     assert message["task"] == f"{TASKS}.{task}"
     assert repr(tuple(message["args"])) == args.format(pk=order.pk)
     assert repr(message["kwargs"]) == kwargs.format()
-    assert told(response) == [
-        f"{TASKS}.{task} was launched as <code>{message['id']}</code>."
-    ]
+    said = f"Launched {TASKS}.{task} as <code>{message['id']}</code>."
+    assert told(response) == [said]
 
 
 @pytest.mark.usefixtures("recorded")
