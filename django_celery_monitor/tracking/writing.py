@@ -103,7 +103,8 @@ def _write(observed: Observed, links: Sequence[TaskObjectLink], using: str) -> W
         if created:
             return Written(created=[task_id])
         row, written = _join(task_id, seen, workers, using)
-    if row is not None and phase(row) is Phase.IN_FLIGHT:
+    # The next attempt of a task that is retried may well run elsewhere.
+    if row is not None and row["state"] == states.STARTED:
         _running[task_id] = row
         while len(_running) > MAX_RUNNING:
             _running.pop(next(iter(_running), ""), None)

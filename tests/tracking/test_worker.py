@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from django_celery_monitor.models import TaskState, WorkerState
-from django_celery_monitor.tracking import pool, worker
+from django_celery_monitor.tracking import pool, worker, writing
 from django_celery_monitor.tracking.recording import backlog
 from tests.celery import app
 from tests.outages import Outage
@@ -102,6 +102,15 @@ def test_retries_and_their_attempts() -> None:
     attempts = [(a["retries"], a["exception"]) for a in row["attempts"]]
     error = "ConnectionError('no courier')"
     assert attempts == [(0, error), (1, error)]
+
+
+@committed
+def test_nothing_is_kept_of_a_task_that_waits_for_its_next_attempt() -> None:
+    execute(tasks.ship, 7, 2)
+    row = row_of("id-1")
+    assert row is not None
+    assert row["state"] == "RETRY"
+    assert not writing._running
 
 
 @committed

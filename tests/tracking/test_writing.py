@@ -130,8 +130,8 @@ def test_running_tasks_are_not_remembered_for_ever(
 ) -> None:
     monkeypatch.setattr(writing, "MAX_RUNNING", 3)
     for number in range(10):
-        for type_ in ("task-started", "task-progress"):
-            event = task_event(type_, uuid=f"id-{number}", name=NAME, at=NOW)
+        for at in (NOW, NOW + 1):
+            event = task_event("task-started", uuid=f"id-{number}", name=NAME, at=at)
             write(observe(NAME, event))
     assert list(writing._running) == ["id-7", "id-8", "id-9"]
 
