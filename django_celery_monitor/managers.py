@@ -83,7 +83,7 @@ class ExtendedQuerySet(models.QuerySet[_M]):
                         return row
             except OperationalError as error:
                 # One of those that wait for each other has to begin anew.
-                if tries_left and alone and _is_deadlock(error):
+                if tries_left and alone and is_deadlock(error):
                     continue
                 raise
             # Not in the same transaction: on MySQL those that come too late to insert
@@ -325,7 +325,7 @@ class TaskStateQuerySet(  # type: ignore[override] # of each base's as_manager
         return str(rows.values_list("hostname", flat=True).get(pk=pk))
 
 
-def _is_deadlock(error: OperationalError) -> bool:
+def is_deadlock(error: OperationalError) -> bool:
     """Return whether a database has ended a transaction for the sake of another."""
     state = getattr(error.__cause__, "sqlstate", None)
     return state == DEADLOCK_STATE or error.args[:1] == (DEADLOCK_NUMBER,)

@@ -22,7 +22,12 @@ from django.db.models.constants import OnConflict
 from django.db.models.sql import InsertQuery
 from django.utils import timezone
 
-from django_celery_monitor.managers import JOIN_TRIES, TaskStateQuerySet, Written
+from django_celery_monitor.managers import (
+    JOIN_TRIES,
+    TaskStateQuerySet,
+    Written,
+    is_deadlock,
+)
 from django_celery_monitor.merge import Phase, phase
 from django_celery_monitor.models import TaskState, WorkerState
 from django_celery_monitor.saver import UNUSABLE, announce
@@ -73,14 +78,23 @@ def write(observed: Observed) -> None:
     """
     using = router.db_for_write(TaskState)
     links = _links(observed)
-    try:
-        written = _write(observed, links, using)
-    except IntegrityError:
-        # The worker may have been deleted since its key was read.
-        if _worker_ids.pop(observed.seen.get("worker") or "", None) is None:
-            raise
-        written = _write(observed, links, using)
-    announce(TaskState, written)
+    alone = not connections[using].in_atomic_block
+    for tries_left in reversed(range(JOIN_TRIES)):
+        try:
+            written = _write(observed, links, using)
+        except IntegrityError:  # noqa: PERF203 -- the database takes longer
+            # The worker may have been deleted since its key was read.
+            if _worker_ids.pop(observed.seen.get("worker") or "", None) is None:
+                raise
+        except OperationalError as error:
+            # One of those that wait for each other has to begin anew.
+            if not (tries_left and alone and is_deadlock(error)):
+                raise
+        else:
+            announce(TaskState, written)
+            return
+    msg = f"The worker of {observed.task_id!r} is created and deleted over and over."
+    raise OperationalError(msg)
 
 
 def _write(observed: Observed, links: Sequence[TaskObjectLink], using: str) -> Written:
