@@ -68,7 +68,7 @@ def test_channel_will_do() -> None:
     [
         ("memory://", {}),
         ("amqp://", {}),
-        (
+        pytest.param(
             "redis://",
             {
                 "socket_timeout": 2,
@@ -76,12 +76,12 @@ def test_channel_will_do() -> None:
                 "socket_keepalive": True,
                 "health_check_interval": 10,
             },
+            # Its driver comes with it.
+            marks=pytest.mark.services("REDIS_URL"),
         ),
     ],
 )
 def test_no_call_lasts_for_ever(url: str, options: dict[str, Any]) -> None:
-    if url == "redis://":
-        pytest.importorskip("redis")
     given = {"socket_timeout": 2} if options else {}
     client = Connection(url, transport_options=given)
     connection = Receiver(client, app=make_app()).create_connection()
