@@ -122,11 +122,12 @@ def test_what_the_main_process_ends(project: Project) -> None:
     }
     for number, (task_id, (state, result)) in enumerate(expected.items(), 1):
         row = row_of(project, task_id)
+        # Written just now, and by somebody else.
+        assert not connections_of(worker, project)
         assert (row.state, (row.result or "")[: len(result)]) == (state, result)
         assert row.worker is not None
         assert row.worker.hostname == "worker@test"
         assert objects_of(project, task_id) == [(str(number), "order_id")]
-    assert not connections_of(worker, project)
 
 
 def connections_of(worker: Process, project: Project) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from weakref import WeakSet
 
 import pytest
 
@@ -32,6 +33,7 @@ def _recorder_at_rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Whatever else the machine is doing.
     monkeypatch.setattr(time_limit, "SECONDS", 20)
     monkeypatch.setattr(pool, "_worker", None)
+    monkeypatch.setattr(pool, "_jobs", WeakSet())
     monkeypatch.setattr(writing, "_worker_ids", {})
     monkeypatch.setattr(writing, "_running", {})
     recording._observer.cache_clear()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from celery import group
 from django.contrib.contenttypes.models import ContentType
-from django.db import IntegrityError, connection, connections, transaction
+from django.db import DataError, IntegrityError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
@@ -255,6 +256,45 @@ def test_failing_write_in_a_test_of_the_projects_own(
         send(tasks.process_payment, 7)
     assert Order.objects.count() == 0
     assert not TaskObjectLink.objects.exists()
+
+
+@pytest.fixture
+def _tasks_elsewhere() -> Iterator[None]:
+    """Have the tasks in a database of their own."""
+    with override_settings(DATABASE_ROUTERS=["tests.routers.MonitorRouter"]):
+        yield
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+@pytest.mark.usefixtures("_tasks_elsewhere")
+def test_transaction_in_another_database_is_not_waited_for() -> None:
+    with transaction.atomic():
+        order = Order.objects.create(account_id=3, reference="r")
+        task_id = send(tasks.fulfill, 3, "r")
+        assert row_of(task_id) is not None
+        assert TaskObjectLink.objects.get().object_id == str(order.pk)
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+@pytest.mark.usefixtures("_tasks_elsewhere")
+def test_lookup_in_a_broken_transaction_of_another_database() -> None:
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        task_id = send(tasks.fulfill, 3, "r")
+        assert connection.needs_rollback
+    assert row_of(task_id) is not None
+    assert not TaskObjectLink.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+@pytest.mark.usefixtures("_tasks_elsewhere")
+def test_lookup_that_fails_breaks_no_transaction_of_another_database() -> None:
+    with transaction.atomic():
+        order = Order.objects.create()
+        with Outage(lambda _, sql, __: "account_id" in sql, error=DataError):
+            send(tasks.fulfill, 3, "r")
+        assert Order.objects.count() == 1
+    assert Order.objects.filter(pk=order.pk)
 
 
 def view(request: HttpRequest) -> HttpResponse:

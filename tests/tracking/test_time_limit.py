@@ -71,7 +71,10 @@ def test_rows_are_written_and_read(database: Scratch) -> None:
 @everywhere
 @pytest.mark.usefixtures("other_ways")
 @pytest.mark.parametrize("durable", [True, False])
-def test_nothing_is_left_limited(database: Scratch, durable: bool) -> None:
+def test_nothing_is_left_limited(
+    database: Scratch, durable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SECONDS", 1)
     before = database.execute(LIMITS[database.vendor])
     with time_limit(database.alias, durable=durable):
         WorkerState.objects.using(database.alias).count()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from billiard.einfo import ExceptionInfo
 from celery import chain, signals
+from celery.app import trace
 from celery.app.task import Context
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded
@@ -93,6 +94,20 @@ def test_failure(raising: Callable[[BaseException], None]) -> None:
 
 
 @committed
+def test_runtime_that_celery_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 5.7 it is no part of the signal."""
+    send = signals.task_success.send
+
+    def send_less(*args: Any, runtime: float = 0.0, **kwargs: Any) -> Any:
+        return send(*args, **kwargs)
+
+    monkeypatch.setattr(trace, "send_success", send_less)
+    row = row_of(execute(tasks.process_payment, 7))
+    assert row is not None
+    assert row["runtime"] > 0
+
+
+@committed
 def test_retries_and_their_attempts() -> None:
     for retries in range(3):
         execute(tasks.ship, 7, 2, retries=retries)
@@ -173,7 +188,7 @@ def test_statements_of_a_run() -> None:
     execute(tasks.process_payment, 1, id="id-0")
     tasks.process_payment.apply_async((7,), task_id="id-1")
     with CaptureQueriesContext(connection) as captured:
-        execute(tasks.process_payment, 7)
+        execute(tasks.process_payment, 7, parent_id="parent")
     # A link, and two times a locking read and an update.
     # A link, what is known, the start, the end.
     assert len(statements(captured)) == 4
