@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -13,6 +14,7 @@ import pytest
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
+from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test.utils import CaptureQueriesContext
 from django.utils import translation
 from pytest_django import DjangoDbBlocker
@@ -34,6 +36,8 @@ hypothesis.settings.register_profile("monitor", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("again", deadline=None, max_examples=10)
 hypothesis.settings.load_profile("monitor")
 
+MAIN_THREAD = threading.main_thread()
+
 DEFAULT_PORTS = {
     "postgres": 5432,
     "postgresql": 5432,
@@ -51,6 +55,21 @@ def _no_content_types() -> None:
     the tests before it.
     """
     ContentType.objects.clear_cache()
+
+
+@pytest.fixture(autouse=True)
+def _closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have threads close what they opened, as they do on every other database.
+
+    Django closes no connection to a database in memory; that of the main thread is
+    enough to keep it.
+    """
+    in_memory = DatabaseWrapper.is_in_memory_db
+
+    def is_kept(self: DatabaseWrapper) -> bool:
+        return threading.current_thread() is MAIN_THREAD and in_memory(self)
+
+    monkeypatch.setattr(DatabaseWrapper, "is_in_memory_db", is_kept)
 
 
 @pytest.fixture(autouse=True)
