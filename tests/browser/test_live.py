@@ -101,11 +101,9 @@ def test_the_view_does_not_jump(shop: Shop, open_page: Open) -> None:
         f"{TASKS}?name=shop.tasks.send_receipt", viewport={"width": 900, "height": 300}
     )
     expect(row(page, first)).to_contain_text("SUCCESS")
-    for _ in range(8):
-        shop.send("send_receipt", 2)
-    rows = page.locator("#result_list tbody tr")
-    expect(rows.nth(8)).to_contain_text("SUCCESS")
-    expect(rows.filter(has_not_text="SUCCESS")).to_have_count(0)
+    # Nothing above it is to change its place any more.
+    for task in [shop.send("send_receipt", 2) for _ in range(8)]:
+        expect(row(page, task)).to_contain_text("SUCCESS")
     looked_at = row(page, first)
     looked_at.evaluate("node => node.scrollIntoView({block: 'center'})")
     before = looked_at.bounding_box()
