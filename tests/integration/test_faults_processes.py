@@ -156,10 +156,12 @@ def test_redis_restarted(redis: RedisServer, on_redis: Project) -> None:
         for number in range(50):
             ledger.send(dispatcher, number)
     ledger.check(on_redis)
-    before, _ = faults.told(on_redis, camera)
     redis.stop()
     wait_for(lambda: "trying again" in camera.output())
     redis.start()
+    wait_for(lambda: camera.output().count("Connected to") == 2)
+    # By now it has told of all that it had received before.
+    before, _ = faults.told(on_redis, camera)
 
     with on_redis.dispatcher() as dispatcher:
         faults.send_until(dispatcher, lambda: faults.told(on_redis, camera)[0] > before)
