@@ -26,7 +26,7 @@ from benchmarks.rows import use
 from benchmarks.setup import database, kind_of_database
 from tests.celery import app
 from tests.integration import faults
-from tests.integration.processes import FILES, Process, Project, wait_for
+from tests.integration.processes import FILES, Project, wait_for
 from tests.scratch import Scratch
 from tests.tracked import tasks
 
@@ -34,6 +34,13 @@ from tests.tracked import tasks
 TURN = 50
 
 WORKER = "worker@bench"
+
+#: The worker of one process, its tasks and what they are called with: one that is
+#: tracked, one that asks the database once, and one that asks nobody.
+ARGUMENTS = ("-l", "warning", "-P", "prefork", "-c", "1", "--without-gossip")
+PREFIX = "tests.integration.project.tracked.tasks"
+KINDS: dict[str, tuple[Any, ...]] = {"pay": (1,), "look": (), "nothing": ()}
+ROUNDS = 3
 
 #: Beginnings of statements that only begin or end a transaction.
 OF_TRANSACTIONS = ("BEGIN", "COMMIT", "RELEASE", "ROLLBACK", "SAVEPOINT")
@@ -83,37 +90,35 @@ def statements(made: Scratch) -> tuple[int, int]:
     return counts[0], counts[1] - counts[0]
 
 
-def working(broker: str, count: int) -> tuple[float, float]:
+def working(broker: str, count: int) -> dict[str, float]:
     """Return the seconds that a worker takes for a task of each kind."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = (kind_of_database(), FILES)
-        with faults.project_in(place, Path(folder)) as project:
-            project.broker = broker
-            return measured(project, count)
+    place = (kind_of_database(), FILES)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        faults.project_in(place, Path(folder)) as project,
+    ):
+        project.broker = broker
+        project.start("worker", *ARGUMENTS, settings="tracked_settings")
+        best: dict[str, float] = {}
+        for _ in range(ROUNDS):
+            for name, args in KINDS.items():
+                seconds = worked(project, f"{PREFIX}.{name}", args, count)
+                best[name] = min(seconds, best.get(name, seconds))
+        return best
 
 
-def measured(project: Project, count: int) -> tuple[float, float]:
-    """Return the seconds that a worker of a project takes for a task of each kind."""
-    arguments = ("-l", "warning", "-P", "prefork", "-c", "1", "--without-gossip")
-    worker: Process | None = None
-    found: dict[str, list[float]] = {"tracked.tasks.pay": [], "tasks.wait": []}
-    for _ in range(3):
-        for name, seconds in found.items():
-            before = len(project.ledger())
-            args: Any = (1,) if "pay" in name else (str(project.folder),)
-            signature = project.app.signature(f"tests.integration.project.{name}", args)
-            for _ in range(count):
-                signature.apply_async()
-            began = time.perf_counter()
-            if worker is None:
-                worker = project.start(
-                    "worker", *arguments, settings="tracked_settings"
-                )
-            wait_for(lambda: len(project.ledger()) >= before + 2 * count, 300)  # noqa: B023
-            seconds.append((time.perf_counter() - began) / count)
-    tracked, plain = found.values()
-    # The first of all has waited for the worker to start.
-    return min(tracked[1:]), min(plain[1:])
+def worked(project: Project, name: str, args: tuple[Any, ...], count: int) -> float:
+    """Return the seconds that the worker of a project takes for each of many tasks."""
+    signature = project.app.signature(name, args)
+    before = len(project.ledger())
+    # It has begun: not the start is measured.
+    signature.apply_async()
+    wait_for(lambda: len(project.ledger()) == before + 2)
+    began = time.perf_counter()
+    for _ in range(count):
+        signature.apply_async()
+    wait_for(lambda: len(project.ledger()) >= before + 2 + 2 * count, 300)
+    return (time.perf_counter() - began) / count
 
 
 def show(title: str, tracked: float, plain: float, extra: str = "") -> None:
@@ -143,7 +148,9 @@ def main() -> None:
         ran = median(tracked.running), median(plain.running)
         show("run, in this process", *ran, f"{run:5} statements")
     if options.broker != "memory://":
-        show("run by a worker", *working(options.broker, options.tasks))
+        found = working(options.broker, options.tasks)
+        show("run by a worker", found["pay"], found["nothing"])
+        show("after one query", found["pay"], found["look"])
 
 
 if __name__ == "__main__":

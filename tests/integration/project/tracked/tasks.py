@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from celery import Task
+from django.contrib.contenttypes.models import ContentType
 
 from django_celery_monitor.tracking import task_tracker
 from tests.integration.project.celery import app
@@ -59,6 +60,17 @@ def hang(order_id: int) -> None:
 def die(order_id: int) -> None:
     """End the process that runs it."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def nothing() -> None:
+    """Succeed, and be about nothing."""
+
+
+@app.task
+def look() -> bool:
+    """Ask the database for something, and be about nothing."""
+    return ContentType.objects.exists()
 
 
 @app.task
