@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from celery import chain
+from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from django_celery_monitor.models import TaskState
 from django_celery_monitor.tracking.models import TaskObjectLink
 from tests.integration import database_faults, faults
+from tests.integration.database_servers import SERVERS
 from tests.integration.processes import FILES, Process, Project, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -185,6 +187,29 @@ def test_database_locked_while_tasks_run(project: Project) -> None:
     for task_id in ids:
         assert row_of(project, task_id).state == "SUCCESS"
         assert objects_of(project, task_id)
+
+
+@pytest.mark.services("DATABASE_URL")
+def test_database_down_while_tasks_run(
+    tmp_path: Path,
+    django_db_blocker: DjangoDbBlocker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with django_db_blocker.unblock(), SERVERS[connection.vendor]() as server:
+        monkeypatch.setenv("DATABASE_URL", server.url)
+        with faults.project_in(("server", FILES), tmp_path) as project:
+            worker = start_worker(project, "-P", "prefork", "-c", "1")
+            row_of(project, send(project, "pay", 0))
+            project.database.connection.close()
+            server.crash()
+            began = time.monotonic()
+            ids = [send(project, "pay", number) for number in range(10)]
+            wait_for(lambda: worker.output().count("succeeded in") == 11)
+            assert time.monotonic() - began < 10
+            server.start()
+            for task_id in ids:
+                assert row_of(project, task_id).state == "SUCCESS"
+                assert objects_of(project, task_id)
 
 
 @faults.projects(REDIS)
