@@ -156,7 +156,7 @@ def _join(
 
 
 def _read(rows: TaskStateQuerySet, task_id: str) -> dict[str, Any] | None:
-    found = list(rows.filter(task_id=task_id).values())
+    found = list(rows.order_by().filter(task_id=task_id).values())
     return TaskState.exact(dict(found[0])) if found else None
 
 
