@@ -81,18 +81,16 @@ class ExtendedQuerySet(models.QuerySet[_M]):
                     if row is not None:
                         row.update(merge(row.columns(), seen), using=using)
                         return row
-            except OperationalError as error:
-                # One of those that wait for each other has to begin anew.
-                if tries_left and alone and is_deadlock(error):
-                    continue
-                raise
-            # Not in the same transaction: on MySQL those that come too late to insert
-            # would each share a lock on the row, and wait for each other to have it.
-            try:
+                # Not in the same transaction: on MySQL those that come too late to
+                # insert would each share a lock on the row, and wait for each other.
                 row, created = rows.get_or_create(**key, defaults=defaults)
-            except IntegrityError:
+            except IntegrityError:  # noqa: PERF203 -- the database takes longer
                 # Another writer's row was in the way, and is purged since.
                 if not tries_left:
+                    raise
+            except OperationalError as error:
+                # One of those that wait for each other has to begin anew.
+                if not (tries_left and alone and is_deadlock(error)):
                     raise
             else:
                 if created:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import time_machine
+from django.db import OperationalError, connection, transaction
 from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 
 from django_celery_monitor.models import TaskState
 from tests.events import NOW
 from tests.factories import TaskStateFactory, WorkerStateFactory
+from tests.outages import Before, refusal
 from tests.rows import at, writes
 
 pytestmark = pytest.mark.django_db
@@ -162,3 +165,26 @@ def test_ids_and_names_of_255_characters() -> None:
     name, task_id = "n" * 255, "i" * 255
     TaskState.objects.update_state("STARTED", task_id, {"name": name, "tstamp": at(0)})
     assert TaskState.objects.get(task_id=task_id).name == name
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("statement", ["INSERT", "UPDATE"])
+@pytest.mark.parametrize(("number", "is_saved"), [(1213, True), (1205, False)])
+def test_one_of_those_that_wait_for_each_other_begins_anew(
+    statement: str, number: int, is_saved: bool
+) -> None:
+    if statement == "UPDATE":
+        TaskStateFactory.create(task_id="id-1", state="STARTED", tstamp=at(0))
+    refused = connection.execute_wrapper(Before(statement, refusal(number)))
+    with refused, nullcontext() if is_saved else pytest.raises(OperationalError):
+        TaskState.objects.update_state("SUCCESS", "id-1", {"tstamp": at(1)})
+    assert TaskState.objects.filter(state="SUCCESS").exists() is is_saved
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_has_a_transaction_begins_it_anew() -> None:
+    refused = connection.execute_wrapper(Before("INSERT", refusal(1213)))
+    with refused, pytest.raises(OperationalError), transaction.atomic():
+        TaskState.objects.update_state("SUCCESS", "id-1", {"tstamp": at(1)})
+    TaskState.objects.update_state("SUCCESS", "id-1", {"tstamp": at(1)})
+    assert TaskState.objects.count() == 1

@@ -46,7 +46,7 @@ Statement = tuple[str, Sequence[Any]]
 _worker_ids: dict[str, int] = {}
 
 #: Rows of tasks that run here, as they were written last: unless somebody else has
-#: written one since, what comes next needs not be read again.
+#: written one since, what comes next need not read it again.
 _running: dict[str, dict[str, Any]] = {}
 MAX_RUNNING = 1_000
 
@@ -137,7 +137,7 @@ def _join(
     """
     rows = TaskState.objects.using(using)
     merge = rows.merge_with(workers)
-    row = _running.pop(task_id, None)
+    remembered = row = _running.pop(task_id, None)
     for _ in range(JOIN_TRIES):
         row = row or _read(rows, task_id)
         if row is None:
@@ -145,11 +145,11 @@ def _join(
                 return None, Written(created=[task_id])
         else:
             changes = merge(row, seen)
-            if not changes:
+            if not changes and row is not remembered:
                 return row, Written()
-            if _update(rows, row, changes):
+            if changes and _update(rows, row, changes):
                 return row, Written(changed=[task_id])
-            # Somebody else has written it meanwhile.
+            # Somebody else has written it meanwhile, or may have deleted it.
             row = None
     msg = f"The row of {task_id!r} is never as it was a moment ago."
     raise OperationalError(msg)
