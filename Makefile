@@ -26,6 +26,9 @@ browser := $(VENV)/.installed-browser
 demo := $(VENV)/.installed-$(subst $(space),-,$(strip $(demo_extras)))
 html = find django_celery_monitor example -name '*.html' -print0 | xargs -0 -r
 
+# Where no bytecode is kept, each of the processes that the tests start compiles all anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help test browser screenshots bench demo lint format types docs messages package clean
 
 help:  ## Show the targets
@@ -55,13 +58,12 @@ $(browser): $(created) $(metadata)
 	@touch $@
 
 # Half of the time goes to waiting for processes, which can be done side by side. The
-# tests in a browser share one, and have a target of their own.
+# tests in a browser have a target of their own, and wait as much.
 test: $(tests)  ## Run the tests; DATABASE_URL, REDIS_URL and AMQP_URL add servers
-	$(BIN)/python -m pytest -n 4 --dist worksteal --ignore=tests/browser \
-		--cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal --ignore=tests/browser $(ARGS)
 
 browser: $(browser)  ## Run the tests that look at the pages in Chromium
-	$(BIN)/python -m pytest tests/browser $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/browser $(ARGS)
 
 screenshots: $(browser)  ## Take the pictures of the documentation anew
 	$(BIN)/python -m tests.browser.screenshots docs/screenshots
