@@ -29,13 +29,16 @@ REPEATS = 7
 
 #: Of a thousand tasks: nearly all succeed.
 STATES = ["FAILURE"] * 10 + ["RETRY"] + ["STARTED"] + ["SUCCESS"] * 988
+#: The first of all are stuck, so that a page of such tasks is full in the smallest
+#: table too.
+STUCK = 50
 WORKERS = 20
 
-#: What the database does by itself after a while, and how it explains a query.
+#: What a database does by itself after a while, and how it explains a query.
 SETTLE = {
-    "postgresql": "VACUUM ANALYZE",
-    "mysql": "ANALYZE TABLE celery_monitor_taskstate",
-    "sqlite": "ANALYZE",
+    "postgresql": ("VACUUM ANALYZE", "CHECKPOINT"),
+    "mysql": ("ANALYZE TABLE celery_monitor_taskstate",),
+    "sqlite": ("ANALYZE",),
 }
 EXPLAIN = {
     "postgresql": "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ",
@@ -61,7 +64,7 @@ def fill(first: int, upto: int, using: str) -> None:
             columns = dict.fromkeys(names)
             columns.update(
                 task_id=uuid,
-                state=STATES[spread % len(STATES)],
+                state="STARTED" if number < STUCK else STATES[spread % len(STATES)],
                 name=f"shop.tasks.task_{spread % NAMES}",
                 tstamp=when,
                 tstamp_us=number,
@@ -78,6 +81,12 @@ def fill(first: int, upto: int, using: str) -> None:
             )
             rows.append(list(columns.values()))
         table.insert(rows)
+
+
+def settle(made: Scratch) -> None:
+    """Do what the database does by itself after a while."""
+    for statement in SETTLE[made.vendor]:
+        made.execute(statement)
 
 
 def pages(number: int) -> dict[str, str]:
@@ -184,7 +193,7 @@ def main() -> None:
             if made.vendor == "sqlite":
                 made.execute("PRAGMA cache_size = -2000")
             done = number
-            made.execute(SETTLE[made.vendor])
+            settle(made)
             results.append(measure(client, number))
         print(f"{made.vendor}: ms with {', '.join(f'{n:,}' for n in numbers)} tasks")
         for title, least in results[0].items():

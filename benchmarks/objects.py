@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.test.utils import override_settings
 
-from benchmarks.lists import REPEATS, SETTLE, STATES, log_in
+from benchmarks.lists import REPEATS, STATES, log_in, settle
 from benchmarks.rows import use
 from benchmarks.setup import database
 from django_celery_monitor.models import TaskState
@@ -101,7 +101,7 @@ def main() -> None:
         for number in numbers:
             orders.append(Order.objects.create())
             fill(orders[-1], number)
-        made.execute(SETTLE[made.vendor])
+        settle(made)
         results = [measure(client, order) for order in orders]
         print(f"{made.vendor}: ms with {', '.join(f'{n:,}' for n in numbers)} tasks")
         for title, least in results[0].items():
