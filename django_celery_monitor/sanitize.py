@@ -24,8 +24,11 @@ MASK_FAILED = "[not stored: monitor_mask failed]"
 _DIGEST = 32
 #: Characters of a text that is remembered with its mask, and how many texts are.
 _SHORT, _SHORT_TEXTS = 250, 4_096
-# PostgreSQL refuses NUL; a lone surrogate cannot be encoded for any database.
-_UNFIT = re.compile("[\0\ud800-\udfff]")
+_CUT = re.compile(f"…[0-9a-f]{{{_DIGEST}}}$")
+# PostgreSQL refuses NUL; a lone surrogate cannot be encoded for any database; and what
+# turns the direction of writing has a text read as another one. Python's repr escapes
+# all of them.
+_UNFIT = re.compile("[\0\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 
 class Sanitizer:
@@ -176,7 +179,15 @@ def fit_identifier(value: str, max_length: int = 255) -> str:
     return fit
 
 
+def was_cut(value: str, max_length: int = 255) -> bool:
+    """Return whether a name or an id is what ``fit_identifier`` makes of a longer one.
+
+    Nobody else knows it by that.
+    """
+    return len(value) == max_length and _CUT.search(value) is not None
+
+
 def _escape(found: re.Match[str]) -> str:
-    """Return a character that no database takes as Python would write it."""
+    """Return a character that is not stored as Python would write it."""
     code = ord(found[0])
     return f"\\u{code:04x}" if code else "\\x00"

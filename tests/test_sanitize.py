@@ -223,3 +223,11 @@ def test_from_settings_names_what_is_wrong() -> None:
     app.conf.monitor_extra_secret_keys = "token"
     with pytest.raises(ImproperlyConfigured, match="monitor_extra_secret_keys"):
         Sanitizer.from_settings(app)
+
+
+def test_what_turns_the_direction_of_writing_is_shown() -> None:
+    fit = sanitizer()
+    assert fit.text("('\u202eevil\u202c',)") == r"('\u202eevil\u202c',)"
+    assert fit.identifier("a\u2066b\u2069") == r"a\u2066b\u2069"
+    assert fit.text("שלום \u200f") == "שלום \u200f"
+    assert fit.made_fit == 2
