@@ -176,13 +176,39 @@ collect_ignore = [] if find_spec("playwright") else ["browser"]
 DATABASES = {"db", "transactional_db", "databases"}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def mark_database(items: list[pytest.Item]) -> None:
     """Mark the tests that can come out differently with another database."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if item.get_closest_marker("django_db") or fixtures & DATABASES:
             item.add_marker("database")
+
+
+def spread(items: list[pytest.Item]) -> None:
+    """Let half of pytest-xdist's workers begin with what waits for processes.
+
+    The others compute meanwhile, and nobody is left alone with the longest at the end.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    waiting = [item for item in items if item.get_closest_marker("integration")]
+    others = [item for item in items if not item.get_closest_marker("integration")]
+    # Each begins with a part of the list, and takes from the ends of the others'.
+    size, half = -(-len(items) // workers), max(1, workers // 2)
+    items.clear()
+    for worker in range(half):
+        share = waiting[worker::half]
+        taken = max(0, size - len(share))
+        items += share + others[:taken]
+        del others[:taken]
+    items += others
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark the tests before ``-m`` chooses, and spread what is left in random order."""
+    mark_database(items)
+    yield
+    spread(items)
 
 
 @pytest.hookimpl(tryfirst=True)

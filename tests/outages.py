@@ -45,6 +45,29 @@ class Outage:
         self._wrapper.__exit__(*args)
 
 
+class Before:
+    """Does something before the first statement that begins in a way."""
+
+    def __init__(self, beginning: str, what: Callable[[], object]) -> None:
+        self.beginning = beginning
+        self.what: Callable[[], object] | None = what
+
+    def __call__(self, execute: Any, sql: str, *arguments: Any) -> Any:
+        if self.what is not None and sql.startswith(self.beginning):
+            what, self.what = self.what, None
+            what()
+        return execute(sql, *arguments)
+
+
+def refusal(number: int) -> Callable[[], None]:
+    """Return what refuses a statement with an error number of MariaDB's."""
+
+    def refuse() -> None:
+        raise OperationalError(number, "as MariaDB has it")
+
+    return refuse
+
+
 def life_of(*uuids: str) -> list[dict[str, Any]]:
     """Return events of a worker and of tasks that succeed."""
     tasks = [

@@ -7,8 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from pytest_django import DjangoDbBlocker
 
+from tests.integration.database_servers import SERVERS, Server
 from tests.integration.processes import FILES, Project
 from tests.scratch import scratch
 
@@ -56,3 +58,16 @@ def project(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[Proj
         project.prepare()
         yield project
         project.end()
+
+
+@pytest.fixture
+def server(
+    django_db_blocker: DjangoDbBlocker, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+    """Return a database server of the test's own, of the kind that the tests run on.
+
+    From now on it is the one that ``DATABASE_URL`` names.
+    """
+    with django_db_blocker.unblock(), SERVERS[connection.vendor]() as made:
+        monkeypatch.setenv("DATABASE_URL", made.url)
+        yield made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from signal import SIGINT, SIGTERM
+from signal import SIGCONT, SIGINT, SIGSTOP, SIGTERM
 from typing import Any
 
 import pytest
@@ -213,12 +213,15 @@ def test_a_signal_waits_for_the_shot_under_way(project: Project) -> None:
 
 
 def test_no_event_that_was_received_is_lost_at_the_end(project: Project) -> None:
-    events = 400
+    events = 1_000
     camera = project.camera("--frequency=0.5")
+    # All are there before it takes the first.
+    camera.signal(SIGSTOP)
     with project.dispatcher() as dispatcher:
         for number in range(events):
             dispatcher.send("task-succeeded", uuid=f"id-{number}", result="4")
-    wait_for(lambda: project.waiting() < events / 2)
+    camera.signal(SIGCONT)
+    wait_for(lambda: project.waiting() < events - 20)
 
     camera.signal(SIGTERM)
 

