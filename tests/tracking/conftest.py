@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from weakref import WeakSet
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 
 from django_celery_monitor.tracking import backlog as backlogs
 from django_celery_monitor.tracking import pool, recording, time_limit, writing
 from django_celery_monitor.tracking.backlog import Backlog
+from tests.tracked.models import Order, Parcel, Warehouse
 
 
 def settle(backlog: Backlog) -> None:
@@ -40,3 +42,11 @@ def _recorder_at_rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     settle(recording.backlog)
     recording._observer.cache_clear()
+
+
+@pytest.fixture
+def known_content_types(request: pytest.FixtureRequest) -> None:
+    """Have the content types in memory, as after the first task of a process."""
+    if request.node.get_closest_marker("django_db"):
+        request.getfixturevalue("db")
+        ContentType.objects.get_for_models(Order, Parcel, Warehouse)

@@ -75,7 +75,6 @@ def test_any_order_and_repetition(random: Random) -> None:
     for model in (TaskObjectLink, TaskState, WorkerState):
         model._default_manager.all().delete()
     writing._worker_ids.clear()
-    writing._running.clear()
     cameras = [Saver(Counters(), 60, 1) for _ in range(2)]
     told: list[Any] = [*signalled(), *events(), *events()]
     told += random.sample(told, 5)
@@ -104,7 +103,6 @@ def test_signals_alone_tell_it_all(random: Random) -> None:
     for model in (TaskObjectLink, TaskState, WorkerState):
         model._default_manager.all().delete()
     writing._worker_ids.clear()
-    writing._running.clear()
     told = signalled()
     random.shuffle(told)
     for one in told:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from django_celery_monitor.tracking.models import TaskObjectLink
 from django_celery_monitor.tracking.recording import observe
 from django_celery_monitor.tracking.writing import Observed, write
 from tests.events import NOW, sent, task_event
+from tests.outages import Before, refusal
 from tests.tracked import tasks
 from tests.tracking.test_recording import signalled
 
@@ -29,20 +29,6 @@ def started(at: float = NOW + 1) -> Observed:
 
 def succeeded(at: float = NOW + 2) -> Observed:
     return observe(NAME, task_event("task-succeeded", at=at, result="1", runtime=0.5))
-
-
-class Before:
-    """Does something before the first statement that begins in a way."""
-
-    def __init__(self, beginning: str, what: Callable[[], object]) -> None:
-        self.beginning = beginning
-        self.what: Callable[[], object] | None = what
-
-    def __call__(self, execute: Any, sql: str, *arguments: Any) -> Any:
-        if self.what is not None and sql.startswith(self.beginning):
-            what, self.what = self.what, None
-            what()
-        return execute(sql, *arguments)
 
 
 def camera(*events: dict[str, Any]) -> None:
@@ -122,6 +108,30 @@ def test_row_that_never_stays_as_it_is() -> None:
     numbers = iter(range(100))
     with pytest.raises(OperationalError), connection.execute_wrapper(change):
         write(started())
+
+
+@committed
+def test_row_of_a_running_task_that_was_deleted() -> None:
+    write(observe(NAME, sent(at=NOW, name=NAME)))
+    write(started())
+    TaskState.objects.all().delete()
+    # Delivered again, it tells nothing that is not remembered.
+    write(started())
+    assert TaskState.objects.get().state == "STARTED"
+
+
+@committed
+@pytest.mark.parametrize(("number", "is_written"), [(1213, True), (1205, False)])
+def test_one_of_those_that_wait_for_each_other_begins_anew(
+    number: int, is_written: bool
+) -> None:
+    with connection.execute_wrapper(Before("INSERT", refusal(number))):
+        if is_written:
+            write(started())
+        else:
+            with pytest.raises(OperationalError):
+                write(started())
+    assert TaskState.objects.exists() is is_written
 
 
 @committed

@@ -1,4 +1,4 @@
-"""What the tracker has written of a task."""
+"""A task that is sent, and what the tracker has written of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from django_celery_monitor.tracking.models import TaskObjectLink
 
 #: Statements that begin, end or mark a part of a transaction.
 OF_TRANSACTIONS = ("BEGIN", "COMMIT", "RELEASE", "ROLLBACK", "SAVEPOINT")
+
+
+def send(task: Any, *args: Any, **options: Any) -> str:
+    """Send a task; return its id."""
+    return str(task.apply_async(args, **options).id)
 
 
 def row_of(task_id: str) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -13,52 +12,21 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from django_celery_monitor.models import TaskState
-from django_celery_monitor.tracking.admin import history, rows
+from django_celery_monitor.tracking.admin import rows
 from tests.admin.conftest import StaffClient
 from tests.admin.tracking.addresses import TASKS, page, revoke, tracker
-from tests.admin.tracking.conftest import LAUNCH, SEE
+from tests.admin.tracking.conftest import LAUNCH
+from tests.admin.tracking.pages import html_of, ids, link
 from tests.admin.tracking.sites import SITES
-from tests.celery import app
 from tests.factories import (
     OrderFactory,
     ParcelFactory,
-    TaskObjectLinkFactory,
     TaskStateFactory,
     WarehouseFactory,
 )
 from tests.tracked.models import Order
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.admin.tracking.sites")]
-
-
-@pytest.fixture
-def order() -> Order:
-    """Return an order."""
-    return OrderFactory.create()
-
-
-def link(order: Any, **about: Any) -> TaskState:
-    """Return a new task of ``order``."""
-    return TaskObjectLinkFactory.create(content_object=order, **about).task
-
-
-def html_of(client: Client, url: str) -> str:
-    """Return a page."""
-    response = client.get(url)
-    assert response.status_code == 200
-    return str(response.content.decode())
-
-
-def ids(client: Client, url: str) -> list[str]:
-    """Return the ids of the tasks on a page, from top to bottom."""
-    pattern = r'<code class="celery-monitor-fixedwidth" title="([^"]*)">'
-    return re.findall(pattern, html_of(client, url))
-
-
-def choices(client: Client, url: str) -> dict[str, dict[str, int]]:
-    """Return what there is to choose on a page, and of how many tasks."""
-    shown = client.get(url).context["choices"]
-    return {str(title): {c.text: c.number for c in values} for title, values in shown}
 
 
 # What it shows
@@ -244,137 +212,6 @@ def test_it_is_only_read(superuser: Client, order: Order) -> None:
     assert superuser.head(tracker(order)).status_code == 200
 
 
-# Filters and pages
-
-
-def test_filters_and_their_numbers(viewer: Client, order: Order) -> None:
-    ship, pay = f"{TASKS}.ship", f"{TASKS}.process_payment"
-    beat = link(order, task__name=ship, source="beat", source_name="nightly")
-    web = link(order, task__name=ship, task__state="FAILURE",
-               source="request", source_name="/a/", username="ada")  # fmt: skip
-    other = link(order, task__name=pay)
-    assert choices(viewer, tracker(order)) == {
-        "Name": {"All": 3, pay: 1, ship: 2},
-        "State": {"All": 3, "FAILURE": 1, "SUCCESS": 2},
-        "Sent by": {"All": 3, "Celery beat": 1, "Request": 1, "unknown": 1},
-        "User": {"All": 3, "ada": 1, "unknown": 2},
-    }
-    for query, expected in (
-        ({"name": ship}, [web, beat]),
-        ({"name": ship, "state": "SUCCESS"}, [beat]),
-        ({"source": "request"}, [web]),
-        ({"source": "unknown"}, [other]),
-        ({"user": "ada"}, [web]),
-        ({"user": "unknown"}, [other, beat]),
-        ({"sender": "nightly"}, [beat]),
-        ({"sender": "nightly", "state": "FAILURE"}, []),
-        ({"state": "NONE"}, []),
-        ({"state": ""}, [other, web, beat]),
-    ):
-        url = tracker(order, **query)
-        assert ids(viewer, url) == [task.task_id for task in expected], query
-        assert viewer.get(url).context["count"] == len(expected)
-    found = choices(viewer, tracker(order, state="FAILURE", sender="/a/"))
-    assert found["State"] == {"All": 1, "FAILURE": 1}
-    assert found["Name of the sender"] == {"All": 0, "/a/": 1}
-    assert choices(viewer, tracker(order, name="none"))["Name"] == {
-        "All": 3, pay: 1, ship: 2, "none": 0,
-    }  # fmt: skip
-
-
-def test_what_is_chosen_is_shown_however_rare_it_is(
-    viewer: Client, order: Order, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(history, "MOST_CHOICES", 1)
-    for name in ("often", "often", "rare"):
-        link(order, task__name=name)
-    assert choices(viewer, tracker(order))["Name"] == {"All": 3, "often": 2}
-    found = choices(viewer, tracker(order, name="rare"))["Name"]
-    assert found == {"All": 3, "often": 2, "rare": 1}
-
-
-def test_whoever_is_called_unknown_is_found_there(viewer: Client, order: Order) -> None:
-    for username in ("unknown", None, "ada"):
-        link(order, username=username)
-    url = tracker(order, user="unknown")
-    assert len(ids(viewer, url)) == 2
-    assert choices(viewer, url)["User"]["unknown"] == 2
-
-
-def test_what_all_tasks_have_in_common_is_no_choice(
-    viewer: Client, order: Order
-) -> None:
-    for _ in range(2):
-        link(order)
-    assert choices(viewer, tracker(order)) == {}
-
-
-def test_links_keep_the_other_parameters(viewer: Client, order: Order) -> None:
-    for state in ("SUCCESS", "FAILURE"):
-        link(order, task__state=state, source_name="/a?b=1&c/")
-    html = html_of(viewer, tracker(order, state="SUCCESS", page_size=5, page=1))
-    assert '<a href="?page_size=5&amp;state=FAILURE">' in html
-    assert '<a href="?page_size=5">All' in html
-    assert "&amp;sender=%2Fa%3Fb%3D1%26c%2F" in html
-
-
-def test_pages(viewer: Client, order: Order) -> None:
-    tasks = [link(order).task_id for _ in range(25)][::-1]
-    assert ids(viewer, tracker(order)) == tasks[:10]
-    assert ids(viewer, tracker(order, page=3)) == tasks[20:]
-    assert ids(viewer, tracker(order, page=99)) == tasks[20:]
-    assert ids(viewer, tracker(order, page="x")) == tasks[:10]
-    assert ids(viewer, tracker(order, page=-1)) == tasks[20:]
-    html = html_of(viewer, tracker(order, page=2, page_size=4))
-    assert '<span class="this-page" aria-current="page">2</span>' in html
-    assert '<a href="?page_size=4&amp;page=3">3</a>' in html
-    assert "25 tasks" in html
-    link_less = html_of(viewer, tracker(order, page_size=50))
-    assert 'class="this-page"' not in link_less
-
-
-@pytest.mark.parametrize(
-    ("asked", "number"),
-    [("3", 3), ("7", 6), ("0", 1), ("-3", 2), ("x", 2), ("", 2), ("9" * 99, 2),
-     ("³", 2)],
-)  # fmt: skip
-def test_sizes_of_pages(viewer: Client, order: Order, asked: str, number: int) -> None:
-    for _ in range(9):
-        link(order)
-    app.conf.monitor_tracker_page_size = 2
-    app.conf.monitor_tracker_max_page_size = 6
-    try:
-        assert len(ids(viewer, tracker(order, page_size=asked))) == number
-    finally:
-        del app.conf["monitor_tracker_page_size"]
-        del app.conf["monitor_tracker_max_page_size"]
-
-
-def test_old_tasks_are_not_looked_at(
-    viewer: Client, order: Order, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tasks = [link(order).task_id for _ in range(5)][::-1]
-    assert "more than 10,000" not in html_of(viewer, tracker(order))
-    monkeypatch.setattr(history, "LOOKED_AT", 5)
-    assert viewer.get(tracker(order)).context["is_cut"] is False
-    monkeypatch.setattr(history, "LOOKED_AT", 4)
-    response = viewer.get(tracker(order))
-    assert "more than 10,000" in response.content.decode()
-    assert response.context["count"] == 4
-    assert ids(viewer, tracker(order)) == tasks[:4]
-
-
-@pytest.mark.parametrize("name", ["name", "state", "source", "user", "sender", "page"])
-@pytest.mark.parametrize(
-    "value", ["\0", "'", "<b>", "x" * 5000, "%", "\ud800", "\uff11"]
-)
-def test_odd_parameters(viewer: Client, order: Order, name: str, value: str) -> None:
-    link(order)
-    response = viewer.get(tracker(order), {name: value.encode("utf-8", "replace")})
-    assert response.status_code == 200
-    assert "<b>" not in response.content.decode()
-
-
 # How much it asks
 
 
@@ -391,74 +228,6 @@ def test_the_number_of_queries_does_not_grow(
             client.get(tracker(order, page_size=200))
         for _ in range(number):
             link(order, task__state="FAILURE", task__traceback="x", source="beat")
-
-
-# How it refreshes itself
-
-
-def tag_of(client: Client, url: str) -> str:
-    """Return the ETag that a page gives to the script."""
-    response = client.get(url)
-    assert 'data-interval="5' in response.content.decode()
-    return str(response.headers["ETag"])
-
-
-def ask(client: Client, url: str, tag: str) -> int:
-    """Return the status of the answer to the script, which has the page."""
-    headers = {"If-None-Match": tag, "X-Celery-Monitor-Live": "1"}
-    return int(client.get(url, headers=headers).status_code)
-
-
-def test_nothing_has_changed(
-    viewer: Client, order: Order, django_assert_num_queries: DjangoAssertNumQueries
-) -> None:
-    link(order, task__state="STARTED")
-    tag = tag_of(viewer, tracker(order))
-    link(OrderFactory.create())
-    with django_assert_num_queries(8):
-        assert ask(viewer, tracker(order), tag) == 304
-
-
-def test_something_has_changed(viewer: Client, order: Order) -> None:
-    url = tracker(order)
-    task = link(order, task__state="STARTED")
-    tags = [tag_of(viewer, url)]
-    link(order)
-    tags.append(tag_of(viewer, url))
-    TaskState.objects.filter(pk=task.pk).update(
-        state="SUCCESS", updated_at=timezone.now()
-    )
-    tags.append(tag_of(viewer, url))
-    task.refresh_from_db()
-    task.result = "1"
-    task.save()
-    tags.append(tag_of(viewer, url))
-    TaskState.objects.filter(pk=task.pk).delete()
-    tags.append(tag_of(viewer, url))
-    assert len(set(tags)) == 5
-    assert ask(viewer, url, tags[-1]) == 304
-    assert ask(viewer, url, tags[0]) == 200
-
-
-def test_only_those_who_may_see_learn_whether_anything_changed(
-    viewer: Client, staff: StaffClient, order: Order
-) -> None:
-    tag = tag_of(viewer, tracker(order))
-    for right in SEE:
-        assert ask(staff(right), tracker(order), tag) == 403
-
-
-@pytest.mark.parametrize(("setting", "interval"), [(7, "7.0"), (1, "5"), (0, None)])
-def test_the_interval(
-    viewer: Client, order: Order, setting: int, interval: str | None
-) -> None:
-    app.conf.monitor_refresh_interval = setting
-    try:
-        html = html_of(viewer, tracker(order))
-    finally:
-        del app.conf["monitor_refresh_interval"]
-    found = re.search(r'data-interval="([^"]*)"', html)
-    assert (found and found[1]) == interval
 
 
 # What there is to launch

@@ -11,17 +11,11 @@ from django.test import Client
 from django_celery_monitor.models import TaskState
 from tests.admin.conftest import Heard, StaffClient, Workers, told
 from tests.admin.tracking.addresses import TASKS, revoke, tracker
-from tests.admin.tracking.test_launch import history_of
+from tests.admin.tracking.launches import history_of
 from tests.factories import OrderFactory, TaskObjectLinkFactory, WorkerStateFactory
 from tests.tracked.models import Order
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.admin.tracking.sites")]
-
-
-@pytest.fixture
-def order() -> Order:
-    """Return an order."""
-    return OrderFactory.create()
 
 
 def link(order: Order, **about: Any) -> TaskState:
