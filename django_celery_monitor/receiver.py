@@ -221,7 +221,7 @@ def decode(message: Any) -> Any:
     """Return the body of a message; raises what kombu raises.
 
     What says nothing of types, as no event does, is read without kombu's look at
-    every mapping and its decoder made for each message: two thirds of the time.
+    every mapping and its decoder made for each message, which take longer than that.
     """
     body = message.body
     if message.content_type == JSON and JSON in (message.accept or ()):

@@ -176,7 +176,11 @@ def outcome(conversation: Conversation, done: str) -> Iterator[tuple[int, str]]:
         return
     replies = conversation.replies.values()
     silent = conversation.silent()
-    if not replies:
+    if why := conversation.no_answer():
+        yield messages.WARNING, f"{done} {why}" if not replies else why
+        # Who is silent cannot be told.
+        silent = []
+    elif not replies:
         text = _("%(done)s No worker has answered.") % {"done": done}
         yield messages.WARNING, listed(text, silent)
         return

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import EmptyResultSet
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext
@@ -27,10 +29,41 @@ class MonitorList(ChangeList):
     """A list of rows under a title of its own."""
 
     model_admin: ModelMonitor
+    #: What else the address filters by: texts, and query strings without each.
+    other_filters: Sequence[tuple[str, str]] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.title = str(self.model_admin.list_page_title)
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        """Return the filters; what the sidebar does not have is told apart."""
+        specs, has_any, others, duplicates, is_active = super().get_filters(request)
+        self.other_filters = [
+            (f"{name}={value}", self.get_query_string({name: None}))
+            for name in others
+            for value in self.filter_params.get(name, ())
+        ]
+        return specs, has_any, others, duplicates, is_active or bool(others)
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Return the rows that match; raise IncorrectLookupParameters."""
+        given = [value for values in self.filter_params.values() for value in values]
+        if any("\0" in value for value in given):
+            # No database stores the character, and not every one looks for it.
+            raise IncorrectLookupParameters
+        if any("regex" in name for name in self.filter_params):
+            # Each database has rules of its own, and an error for what breaks them.
+            raise IncorrectLookupParameters
+        rows = super().get_queryset(request, *args, **kwargs)
+        try:
+            rows.query.sql_with_params()
+        except EmptyResultSet:
+            pass
+        except ValueError as error:
+            # Such as a year that is none.
+            raise IncorrectLookupParameters from error
+        return rows
 
 
 class ModelMonitor(LivePages):
@@ -112,7 +145,7 @@ class ModelMonitor(LivePages):
         """Return what came of a command, for the history of ``row``."""
         if not conversation.asked or conversation.replies:
             return ""
-        return gettext("No worker has answered.")
+        return conversation.no_answer() or gettext("No worker has answered.")
 
     # What there is to add is the columns, not how a page shows them.
 

@@ -15,7 +15,7 @@ from django.utils.functional import cached_property
 from django_celery_monitor.models import ALL_STATES, TaskState
 
 from . import bounds, columns, export, newest
-from .filters import StateFilter
+from .filters import RecentFilter, StateFilter
 from .looking import LookingList
 from .paths import RANGES, TIMES, Path
 
@@ -153,9 +153,18 @@ class TaskList(LookingList):
         return not self.query and not names - set(StateFilter.PARAMETERS)
 
     @cached_property
-    def _newest_values(self) -> list[tuple[str | None, ...]]:
-        return newest.distinct(self.root_queryset, bounds.LOOKED_AT, "name", "queue")
+    def _newest_values(self) -> dict[str, set[str | None]]:
+        specs: list[Any] = self.filter_specs
+        columns = [each.field.name for each in specs if isinstance(each, RecentFilter)]
+        found = newest.distinct(self.root_queryset, bounds.LOOKED_AT, *columns)
+        return {
+            column: {values[place] for values in found}
+            for place, column in enumerate(columns)
+        }
 
-    def newest_values(self) -> list[tuple[str | None, ...]]:
-        """Return the names and queues of the newest tasks, each pair once."""
-        return self._newest_values
+    def newest_values(self, column: str) -> set[str | None]:
+        """Return the values of a column that a ``RecentFilter`` has, of newest tasks.
+
+        One query finds those of all such columns.
+        """
+        return self._newest_values[column]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -16,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_celery_monitor import conf
 from django_celery_monitor.models import TaskState
-from django_celery_monitor.utils import to_microseconds
+from django_celery_monitor.utils import exact_microseconds
 
 from . import display
 
@@ -71,12 +70,10 @@ def wait(task: TaskState) -> str | None:
     sent, started = task.sent_at, task.started_at
     if sent is None or started is None:
         return None
+    begin = exact_microseconds(sent, task.sent_us) or 0
+    end = exact_microseconds(started, task.started_us) or 0
     # The clocks of who sent it and of the worker may differ.
-    return display.seconds(max(0.0, _since_epoch(started) - _since_epoch(sent)))
-
-
-def _since_epoch(time: datetime) -> float:
-    return to_microseconds(time) / 1_000_000
+    return display.seconds(max(0, end - begin) / 1_000_000)
 
 
 #: What shows each column, and what it reads of a task.
@@ -88,7 +85,7 @@ COLUMNS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "queue": ("queue", ("queue",)),
     "worker": (worker, ("worker__hostname",)),
     "time": (display.tstamp, ("tstamp",)),
-    "wait": (wait, ("sent_at", "started_at")),
+    "wait": (wait, ("sent_at", "sent_us", "started_at", "started_us")),
     "runtime": (display.runtime, ("runtime",)),
     "retries": ("retries", ("retries",)),
 }

@@ -73,7 +73,7 @@ def node_state(node: WorkerState) -> SafeString:
 @admin.display(description=_("name"), ordering="name")
 def name(task: TaskState) -> str:
     """Return the name of a task, or that it is unknown."""
-    return task.name or gettext("unknown")
+    return task.name if task.name and task.name.strip() else gettext("unknown")
 
 
 @admin.display(description=_("time"), ordering="tstamp")
@@ -124,7 +124,7 @@ def exact_time(value: datetime | None) -> SafeString | None:
     if value is None:
         return None
     return format_html(
-        '<time datetime="{}">{}</time> ({})',
+        '<time datetime="{}" dir="ltr">{}</time> ({})',
         exact(value).replace(" ", "T"),
         exact(value),
         naturaldate(value, include_seconds=True),

@@ -22,6 +22,7 @@ from django.http import (
     QueryDict,
     StreamingHttpResponse,
 )
+from django.utils import timezone, translation
 from django.utils.formats import number_format
 from django.utils.translation import gettext
 
@@ -48,7 +49,9 @@ FIELDS = (
 #: What a spreadsheet takes for the beginning of a formula, at full width too.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
 
-WITHIN = re.compile(r'([;|\t\r\n]["\s]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])')
+#: What may begin a cell within a text, read once however long it is; then what begins
+#: a formula there, if anything does.
+WITHIN = re.compile(r'([;|\t\r\n]["\s]*)([=+\-@\uff1d\uff0b\uff0d\uff20]?)')
 
 Row = dict[str, Any]
 
@@ -82,10 +85,19 @@ def export(model_admin: TaskListMonitor, request: HttpRequest) -> Any:
 
 
 def pieces(lines: Iterable[str]) -> Iterator[str]:
-    """Yield ``lines`` joined, as many together as are read at a time."""
+    """Return ``lines`` joined, as many together as are read at a time.
+
+    All are in the time zone and the language of now: the middleware that chose them is
+    gone when they are read.
+    """
     lines = iter(lines)
-    while piece := "".join(islice(lines, CHUNK)):
-        yield piece
+    zone, language = timezone.get_current_timezone(), translation.get_language()
+
+    def piece() -> str:
+        with timezone.override(zone), translation.override(language):
+            return "".join(islice(lines, CHUNK))
+
+    return iter(piece, "")
 
 
 async def one_by_one(pieces: Iterator[str]) -> AsyncIterator[str]:
@@ -181,7 +193,7 @@ def harmless(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     # Where the separator is another, a cell may begin within the text.
-    value = WITHIN.sub(r"\1'", value)
+    value = WITHIN.sub(lambda m: f"{m[1]}'{m[2]}" if m[2] else m[1], value)
     return f"'{value}" if value.lstrip(" ").startswith(FORMULA) else value
 
 

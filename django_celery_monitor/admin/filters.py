@@ -13,7 +13,7 @@ from django.contrib.admin import (
     RelatedFieldListFilter,
     SimpleListFilter,
 )
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 MOST_CHOSEN = 20
 #: Workers to choose from: those that were heard of last.
 MOST_WORKERS = 200
+#: Values of another column to choose from, in their order.
+MOST_VALUES = 500
+
+#: PostgreSQL takes those that were never heard of for the last ones otherwise.
+HEARD_OF_LAST = F("last_heartbeat").desc(nulls_last=True)
 
 
 def several(text: str) -> list[str]:
@@ -113,9 +118,10 @@ class RecentFilter(AllValuesFieldListFilter):
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         """Yield what to choose, the one that is chosen included: it may be older."""
-        index = ("name", "queue").index(self.field.name)
-        values = {found[index] for found in changelist.newest_values()}
-        values.update(self.lookup_val or ())
+        values = changelist.newest_values(self.field.name)
+        ordered = sorted(values, key=lambda value: (value is None, value or ""))
+        # Anybody may send tasks of any names.
+        values = {*ordered[:MOST_VALUES], *({None} & values), *(self.lookup_val or ())}
         ordered = sorted(values, key=lambda value: (value is None, value or ""))
         # The admin would have them looked for in the whole table.
         self.lookup_choices: Any = ordered
@@ -134,7 +140,7 @@ class WorkerFilter(RelatedFieldListFilter):
     ) -> list[Any]:
         """Return keys and names."""
         names = WorkerState.objects.values_list("pk", "hostname")
-        found = dict(names.order_by("-last_heartbeat")[:MOST_WORKERS])
+        found = dict(names.order_by(HEARD_OF_LAST)[:MOST_WORKERS])
         chosen = [key for key in self.lookup_val or () if is_key(key)]
         if chosen and int(chosen[-1]) not in found:
             found.update(names.filter(pk=chosen[-1]))

@@ -125,6 +125,8 @@ def ask(
                 said = workers.ask(command, **arguments)
                 if worker.hostname in said:
                     answers[command] = said[worker.hostname]
+                elif workers.unreadable:
+                    answers[command] = {"error": workers.unreadable}
                 elif not answers:
                     break
     except broker.BrokerError as exc:
@@ -165,11 +167,12 @@ class Answers:
         lists = {name: self._tasks(name) for name in TITLES if name in self.answers}
         ids = [task["id"] for tasks, _more in lists.values() for task in tasks]
         rows = self._rows(ids)
+        known = self._known(ids)
         for tasks, _more in lists.values():
             for task in tasks:
                 row = rows.get(task["id"])
                 task["pk"] = row and row.pk
-                if not may_see_tasks:
+                if not may_see_tasks or (row is None and task["id"] in known):
                     task["call"] = ""
                 elif row and row.args is not None:
                     task["call"] = self._line(f"{row.args} {row.kwargs or ''}")
@@ -257,6 +260,14 @@ class Answers:
             return {}
         rows = self.tasks.filter(task_id__in=set(ids))
         return {row.task_id: row for row in rows.only("task_id", "args", "kwargs")}
+
+    def _known(self, ids: Iterable[str]) -> set[str]:
+        """Return those of ``ids`` that have a row, whoever may see it."""
+        if self.tasks is None:
+            return set()
+        rows = TaskState._default_manager.using(self.tasks.db).order_by()
+        found = rows.filter(task_id__in=set(ids))
+        return set(found.values_list("task_id", flat=True))
 
     def _queues(self) -> list[tuple[str, str, str]]:
         """Return name, exchange and routing key of each queue."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import build_q_object_from_lookup_parameters
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -35,6 +36,9 @@ class LookingList(MonitorList):
     older: str | None = None
     #: Whether more tasks match than are listed.
     is_cut = False
+    #: The query string that looks for the text of which ids begin with what is looked
+    #: for, if any do.
+    as_text: str | None = None
     #: What is wrong with the search; then nothing is listed.
     search_error = ""
 
@@ -60,22 +64,18 @@ class LookingList(MonitorList):
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Return the tasks that match, of those that are looked at."""
-        if "\0" in request.META.get("QUERY_STRING", "") or any(
-            "\0" in value for values in self.filter_params.values() for value in values
-        ):
-            # No database stores the character, and not every one looks for it.
-            raise IncorrectLookupParameters
         for name in WORKER_PARAMETERS & self.filter_params.keys():
             if not all(map(is_key, filter(None, self.filter_params[name]))):
                 raise IncorrectLookupParameters
-        text = self.query.strip()
-        keys = with_id(self.root_queryset, text) if text else []
-        # Whoever gives an id, or the beginning of one, wants nothing else.
-        found = None if keys else self._search(text)
         # The search is applied here.
-        self.query = ""
+        text, self.query = self.query.strip(), ""
         rows = super().get_queryset(request, *args, **kwargs)
         self.query = text
+        keys = with_id(self.root_queryset, text) if text else []
+        # Whoever gives an id, or the beginning of one, most likely wants nothing else.
+        found = None if keys else self._search(text)
+        if keys:
+            self.as_text = self.get_query_string({SEARCH_VAR: search.quoted(text)})
         if self.search_error:
             rows = rows.none()
         elif keys:

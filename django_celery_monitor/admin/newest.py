@@ -76,10 +76,17 @@ def keys(
     """
     if len(branches) == 1:
         return list(branches[0].values_list("pk", "state")[first:last])
-    sql, params = _union(branches, last, "tstamp", "id", "state")
+    way = "DESC" if is_newest_first(branches[0]) else "ASC"
+    return _merged(branches, last, way, first, last)
+
+
+def _merged(
+    branches: Sequence[QuerySet[TaskState]], most: int, way: str, first: int, last: int
+) -> list[tuple[int, str]]:
+    """Return keys and states of the first ``most`` of each branch, some of them."""
+    sql, params = _union(branches, most, "tstamp", "id", "state")
     if not sql:
         return []
-    way = "DESC" if is_newest_first(branches[0]) else "ASC"
     sql = (
         f"SELECT id, state FROM ({sql}) tasks"  # noqa: S608 -- Django's own SQL
         f" ORDER BY tstamp {way}, id {way} LIMIT %s OFFSET %s"
@@ -102,15 +109,14 @@ def few_keys(
 
     All of them are in ``branches``, if there are any. Which index to use is left to
     PostgreSQL alone, which knows what values are rare: the others take of two indexes
-    the one that has fewer tasks on average. The order is left to none: some would walk
+    the one that has fewer tasks on average. The order comes afterwards: some would walk
     through the whole table in it rather than sort what another index finds at once.
     """
     if branches and connections[rows.db].vendor != "postgresql":
         sql, params = _union([branch.order_by() for branch in branches], FENCE, "pk")
         rows = rows.filter(pk__in=RawSQL(sql, params)) if sql else rows.none()  # noqa: S611 -- Django's own SQL
-    found = rows.order_by().values_list("tstamp", "pk", "state")
-    ordered = sorted(found, reverse=is_newest_first(rows))
-    return [(key, state) for _time, key, state in ordered]
+    way = "DESC" if is_newest_first(rows) else "ASC"
+    return _merged([rows.order_by()], FENCE, way, 0, FENCE)
 
 
 def is_newest_first(rows: QuerySet[TaskState]) -> bool:

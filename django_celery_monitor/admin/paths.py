@@ -11,6 +11,7 @@ from django.db import connections
 from django.db.models import Q, QuerySet
 
 from django_celery_monitor.models import TaskState
+from django_celery_monitor.sanitize import fit_identifier
 
 from .filters import TimeFilter, several
 
@@ -73,6 +74,7 @@ def with_id(tasks: QuerySet[TaskState], text: str) -> list[int]:
     """Return the keys of tasks whose ids begin with ``text``, not too many."""
     if len(text) < SHORTEST_ID or any(character.isspace() for character in text):
         return []
+    text = fit_identifier(text)
     vendor = connections[tasks.db].vendor
     if vendor == "sqlite":
         # No index serves its LIKE, which takes lower for upper case.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
-from django.utils.translation import ngettext
+from django.utils.translation import gettext, ngettext
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from django_celery_monitor.sanitize import Sanitizer
 
@@ -80,6 +80,8 @@ class Conversation:
         self.awaited = frozenset(awaited or destination or ())
         #: Whether an answer was asked for at all.
         self.asked = False
+        #: Why an answer cannot be read, nor those after it; "" where all can be.
+        self.unreadable = ""
         #: What each worker said to the last command that it answered.
         self.replies: dict[str, Reply] = {}
         self._deadline = time.monotonic() + (patience or TIMEOUT)
@@ -93,7 +95,8 @@ class Conversation:
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Send a command; return the answer of each worker that is in time.
 
-        Commands that come when the time is up are sent all the same.
+        Commands that come when the time is up are sent all the same. An answer that is
+        not written as the project's settings allow ends the answers.
         """
         self.asked = True
         answers: dict[str, Any] = {}
@@ -110,7 +113,7 @@ class Conversation:
             if time.monotonic() > self._deadline:
                 raise _EnoughError
 
-        with suppress(_EnoughError):
+        try:
             self.control.broadcast(
                 command,
                 arguments,
@@ -123,6 +126,11 @@ class Conversation:
                 limit=MOST_MESSAGES,
                 callback=take,
             )
+        except _EnoughError:
+            pass
+        except (ContentDisallowed, DecodeError) as error:
+            # The workers have been told all the same.
+            self.unreadable = Sanitizer.from_settings().text(str(error)[:LONGEST])
         self.replies.update(
             (name, Reply.read(name, answers[name])) for name in sorted(answers, key=str)
         )
@@ -131,6 +139,13 @@ class Conversation:
     def silent(self) -> list[str]:
         """Return the names of those that should have answered and did not."""
         return sorted(self.awaited - self.replies.keys())
+
+    def no_answer(self) -> str:
+        """Return why nobody can tell what a worker answered; "" where it is silent."""
+        if not self.unreadable:
+            return ""
+        text = gettext("An answer cannot be read: %(error)s")
+        return text % {"error": self.unreadable}
 
 
 def listed(title: str, items: Iterable[str]) -> SafeString:

@@ -19,6 +19,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_celery_monitor.models import TaskState
+from django_celery_monitor.sanitize import was_cut
 
 from . import actions
 from .base import ModelMonitor
@@ -80,8 +81,8 @@ class RunTasks(ModelMonitor):
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
         if not self.has_view_permission(request, task):
             raise PermissionDenied
-        if not task.name:
-            text = gettext("The task cannot be run again: its name is unknown.")
+        if why := nameless(task):
+            text = gettext("The task cannot be run again: %(why)s.") % {"why": why}
             self.message_user(request, text, messages.WARNING)
             return HttpResponseRedirect(actions.page_url(self, task))
         entered = request.POST if request.method == "POST" else None
@@ -137,7 +138,7 @@ class RunTasks(ModelMonitor):
 
     def _why_not(self, task: TaskState, call: Call) -> str:
         """Return why a task cannot be run again as it was; "" if it can."""
-        return call.problem if task.name else gettext("its name is unknown")
+        return nameless(task) or call.problem
 
     def _confirm(
         self,
@@ -207,6 +208,13 @@ class RunTasks(ModelMonitor):
             yield format_html(
                 '{} <a href="{}?q={}">{}</a>', task.name, url, task_id, task_id
             )
+
+
+def nameless(task: TaskState) -> str:
+    """Return why nobody can tell the name of a task; "" if it is known."""
+    if not task.name:
+        return gettext("its name is unknown")
+    return gettext("its name was cut") if was_cut(task.name) else ""
 
 
 def task_line(task: TaskState) -> str:

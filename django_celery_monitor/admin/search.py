@@ -118,6 +118,12 @@ def _word(match: re.Match[str]) -> Word:
     return Word(value, field, bool(match["minus"]))
 
 
+def quoted(text: str) -> str:
+    """Return the search for a text as such."""
+    escaped = re.sub(r'(["\\])', r"\\\1", text)
+    return f'"{escaped}"'
+
+
 def search(text: str, fields: Sequence[str]) -> Search:
     """Return what ``text`` finds; words without a field are looked for in ``fields``.
 

@@ -11,6 +11,7 @@ from django.utils.translation import gettext
 
 from django_celery_monitor import conf
 from django_celery_monitor.models import TaskState
+from django_celery_monitor.sanitize import Sanitizer
 
 from . import broker
 
@@ -75,9 +76,14 @@ def _send(
     except broker.errors(connection):
         raise
     except Exception as exc:  # noqa: BLE001 -- of a serializer, a router, a backend
-        sent.errors[task] = f"{type(exc).__name__}: {exc}"
+        sent.errors[task] = told(exc)
     else:
         sent.ids[task] = task_id
+
+
+def told(error: Exception) -> str:
+    """Return what an error says, which may quote the arguments: secrets are masked."""
+    return Sanitizer.from_settings().text(f"{type(error).__name__}: {error}")
 
 
 class NotSentError(Exception):
@@ -103,5 +109,5 @@ def launch(task: Task[Any, Any], args: Any, kwargs: Any) -> str:
         text = gettext("The message broker failed: %(error)s.")
         raise NotSentError(text % {"error": exc}) from exc
     except Exception as exc:  # of a serializer, a router, a backend, the task itself
-        raise NotSentError(f"{type(exc).__name__}: {exc}") from exc
+        raise NotSentError(told(exc)) from exc
     return getattr(result, "id", None) or task_id

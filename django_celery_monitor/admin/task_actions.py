@@ -10,18 +10,27 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from django_celery_monitor.models import TaskState
+from django_celery_monitor.sanitize import was_cut
 
 from . import actions, task_commands
 from .base import ModelMonitor
 from .forms import RateLimitForm, TimeLimitForm
-from .rerun import RunTasks
+from .replies import listed
+from .rerun import RunTasks, task_line
 
 #: Long texts, which actions do not read.
 TEXTS = ("args", "kwargs", "result", "traceback")
+
+
+def without_texts(tasks: Any) -> Any:
+    """Return the tasks that Django deletes, unread ones without their texts."""
+    if isinstance(tasks, QuerySet):
+        return tasks.defer(*TEXTS, "attempts")
+    return tasks
 
 
 class TaskActions(RunTasks, ModelMonitor):
@@ -52,23 +61,21 @@ class TaskActions(RunTasks, ModelMonitor):
         self, request: HttpRequest, queryset: QuerySet[TaskState]
     ) -> HttpResponse | None:
         """Keep tasks from being started."""
-        return actions.run(self, request, queryset.defer(*TEXTS), task_commands.REVOKE)
+        return self._revoke(request, queryset, task_commands.REVOKE)
 
     @admin.action(permissions=["control"], description=_("Terminate selected tasks"))
     def terminate_tasks(
         self, request: HttpRequest, queryset: QuerySet[TaskState]
     ) -> HttpResponse | None:
         """Revoke tasks and end those that run, by SIGTERM."""
-        return actions.run(
-            self, request, queryset.defer(*TEXTS), task_commands.TERMINATE
-        )
+        return self._revoke(request, queryset, task_commands.TERMINATE)
 
     @admin.action(permissions=["control"], description=_("Kill selected tasks"))
     def kill_tasks(
         self, request: HttpRequest, queryset: QuerySet[TaskState]
     ) -> HttpResponse | None:
         """Revoke tasks and end those that run, by SIGKILL."""
-        return actions.run(self, request, queryset.defer(*TEXTS), task_commands.KILL)
+        return self._revoke(request, queryset, task_commands.KILL)
 
     @admin.action(
         permissions=["control"], description=_("Limit the rate of selected tasks")
@@ -94,6 +101,30 @@ class TaskActions(RunTasks, ModelMonitor):
             request, queryset, TimeLimitForm, task_commands.time_limit, template
         )
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Return what would be deleted."""
+        return super().get_deleted_objects(without_texts(objs), request)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Leave an entry in the log for each task."""
+        return super().log_deletions(request, without_texts(queryset))
+
+    def _revoke(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[TaskState],
+        command: actions.Command,
+    ) -> HttpResponse | None:
+        """Tell the workers of tasks whose ids they know."""
+        tasks = queryset.defer(*TEXTS)
+        if cut := [task for task in tasks if was_cut(task.task_id)]:
+            title = gettext("These tasks are left out:")
+            why = gettext("its id was cut")
+            lines = [f"{task_line(task)}: {why}" for task in cut]
+            self.message_user(request, listed(title, lines), messages.WARNING)
+            tasks = tasks.exclude(pk__in=[task.pk for task in cut])
+        return actions.run(self, request, tasks, command)
+
     def _limit(
         self,
         request: HttpRequest,
@@ -113,7 +144,7 @@ class TaskActions(RunTasks, ModelMonitor):
             self.message_user(request, text % {"count": nameless}, messages.WARNING)
         names = named.order_by("name").values_list("name", flat=True).distinct()
         count = names.count()
-        listed = names[: actions.MAX_LISTED]
+        shown = names[: actions.MAX_LISTED]
         return actions.run_with_form(
             self,
             request,
@@ -123,6 +154,6 @@ class TaskActions(RunTasks, ModelMonitor):
             template=template,
             count=count,
             names_count=count,
-            listed=[(None, "", name) for name in listed],
-            more=count - len(listed),
+            listed=[(None, "", name) for name in shown],
+            more=count - len(shown),
         )

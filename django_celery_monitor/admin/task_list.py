@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import URLPattern, path
@@ -17,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_celery_monitor.models import TaskState
 
-from . import columns, display, export
+from . import bounds, columns, display, export
 from .base import ModelMonitor
 from .bounded import TaskList
 from .filters import (
@@ -29,6 +30,7 @@ from .filters import (
     TimeFilter,
     WorkerFilter,
 )
+from .paths import with_id
 
 #: What keeps in mind on a request whether there are hidden tasks.
 HIDDEN = "_celery_monitor_hidden"
@@ -79,6 +81,27 @@ class TaskListMonitor(ModelMonitor):
         tasks: QuerySet[TaskState] = super().get_queryset(request)
         # Without the condition, indexes have all that counting takes.
         return tasks.filter(hidden=False) if some_are_hidden(request) else tasks
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[TaskState], search_term: str
+    ) -> tuple[QuerySet[TaskState], bool]:
+        """Return the tasks whose ids begin with ``search_term``, to choose one of.
+
+        Django asks for it where another model refers to tasks; the list has a search of
+        its own.
+        """
+        if search_term:
+            queryset = queryset.filter(pk__in=with_id(queryset, search_term))
+        return queryset, False
+
+    def get_paginator(
+        self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any
+    ) -> Paginator[Any]:
+        """Return what counts and cuts, of all tasks the newest ones alone."""
+        # The history of a task comes through here as well.
+        if isinstance(queryset, QuerySet) and queryset.model is self.model:
+            queryset = queryset[: bounds.COUNTED]
+        return super().get_paginator(request, queryset, *args, **kwargs)
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Return the columns that are set, unless a subclass has its own."""

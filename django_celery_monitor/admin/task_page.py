@@ -52,7 +52,7 @@ def context(
         "bar": phases.bar(spans),
         "missing": phases.missing(task),
         "like": list(like(monitor, task)),
-        "parent": relatives.of(task.parent_id),
+        "parent": relatives.parent(),
         "root": relatives.of(task.root_id),
         "children": relatives.children(),
         "is_root": task.root_id == task.task_id,
@@ -119,6 +119,12 @@ class Relatives:
         """Return what a template shows of the task with this id."""
         return self._shown(task_id, self._rows.get(task_id)) if task_id else None
 
+    def parent(self) -> dict[str, Any] | None:
+        """Return what it shows of the task that sent this one."""
+        # Anybody may send a task that says to be its own parent.
+        is_own = self._task.parent_id == self._task.task_id
+        return None if is_own else self.of(self._task.parent_id)
+
     def children(self) -> list[dict[str, Any]]:
         """Return what it shows of the tasks that this one sent or was run again as.
 
@@ -129,7 +135,8 @@ class Relatives:
         manager: models.Manager[TaskState] = type(self._task)._default_manager
         alike = manager.using(self._tasks.db).filter(root_id=root).order_by()
         family = alike.values_list("pk", "parent_id")[:LOOKED_AT]
-        keys = [key for key, parent in family if parent == self._task.task_id]
+        own = (self._task.pk, self._task.task_id)
+        keys = [k for k, parent in family if parent == own[1] and k != own[0]]
         rows = self._tasks.filter(pk__in=keys[:CHILDREN]) if keys else ()
         return [self._shown(row.task_id, row) for row in rows]
 

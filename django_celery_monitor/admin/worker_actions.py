@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_celery_monitor.models import WorkerState
 
-from . import actions, worker_commands
+from . import actions, newest, worker_commands
 from .base import ModelMonitor
 from .forms import PoolForm, QueueForm
 from .inspection import InspectWorkers
@@ -26,10 +26,17 @@ from .replies import Conversation, listed
 MOST_TASKS = 10_000
 
 
-def has_many_tasks(node: WorkerState) -> bool:
-    """Return whether it would take long to forget a worker."""
-    tasks = node.taskstate_set.order_by()
-    return tasks[: MOST_TASKS + 1].count() > MOST_TASKS
+def with_many_tasks(nodes: Sequence[WorkerState]) -> list[str]:
+    """Return the names of the workers that it would take long to forget."""
+    if not nodes:
+        return []
+    tasks = [node.taskstate_set.all() for node in nodes]
+    numbers = newest.counts(tasks, MOST_TASKS + 1)
+    return [
+        node.hostname
+        for node, number in zip(nodes, numbers, strict=True)
+        if number > MOST_TASKS
+    ]
 
 
 class WorkerActions(InspectWorkers, ModelMonitor):
@@ -71,7 +78,7 @@ class WorkerActions(InspectWorkers, ModelMonitor):
             return ""
         reply = conversation.replies.get(row.hostname)
         if reply is None:
-            return gettext("It did not answer.")
+            return conversation.no_answer() or gettext("It did not answer.")
         return gettext("It answered: %(answer)s") % {"answer": reply.text}
 
     @admin.action(permissions=["control"], description=_("Ping selected workers"))
@@ -169,18 +176,18 @@ class WorkerActions(InspectWorkers, ModelMonitor):
         if living := [node.hostname for node in nodes if node.is_alive()]:
             title = gettext("These workers are online and cannot be forgotten:")
             self.message_user(request, listed(title, living), messages.WARNING)
-        gone = [node.pk for node in nodes if not node.is_alive()]
-        if living and not gone:
-            return None
-        if busy := [n.hostname for n in nodes if n.pk in gone and has_many_tasks(n)]:
+        offline = [node for node in nodes if not node.is_alive()]
+        if busy := with_many_tasks(offline):
             title = gettext("These workers have too many tasks to be forgotten:")
             self.message_user(request, listed(title, busy), messages.WARNING)
+        gone = [node for node in offline if node.hostname not in busy]
+        if nodes and not gone:
             return None
-        offline = queryset.filter(pk__in=gone)
+        chosen = queryset.filter(pk__in=[node.pk for node in gone])
         if not (gone and actions.confirmed(request)):
-            return actions.confirm(self, request, offline, worker_commands.FORGET)
-        self.log_deletions(request, offline)
-        offline.delete()
+            return actions.confirm(self, request, chosen, worker_commands.FORGET)
+        self.log_deletions(request, chosen)
+        chosen.delete()
         text = ngettext(
             "%(count)d worker was forgotten.",
             "%(count)d workers were forgotten.",
@@ -188,6 +195,13 @@ class WorkerActions(InspectWorkers, ModelMonitor):
         )
         self.message_user(request, text % {"count": len(gone)}, messages.SUCCESS)
         return None
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Return what would be deleted; a worker with too many tasks is protected."""
+        *found, protected = super().get_deleted_objects(objs, request)
+        busy = with_many_tasks(list(objs))
+        text = gettext("%(worker)s, which has too many tasks to be forgotten")
+        return *found, [*protected, *(text % {"worker": name} for name in busy)]
 
     def _run_with(
         self,

@@ -16,6 +16,7 @@ from django_celery_monitor.models import WorkerState
 
 from . import display
 from .base import ModelMonitor
+from .filters import HEARD_OF_LAST
 from .worker_actions import WorkerActions
 
 
@@ -84,6 +85,7 @@ class WorkerMonitor(WorkerActions, ModelMonitor):
         "sw_ver",
     )
     list_display_links = ("hostname",)
+    ordering = (HEARD_OF_LAST,)
     list_filter = (AliveFilter,)
     search_fields = ("hostname",)
 

@@ -111,8 +111,10 @@ def sent() -> Iterator[Messages]:
                 found.append({**headers, "args": args, "kwargs": kwargs, **embed})
             return found
 
-        # What tests have left that send tasks and do not look at them.
+        # What tests have left that send tasks and do not look at them, even to a queue
+        # that nobody has declared.
         for queue in QUEUES:
+            channel.queue_purge(queue)
             channel.queue_delete(queue)
         yield messages
         for queue in QUEUES:
@@ -193,6 +195,8 @@ class Workers:
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, str, dict[str, Any]]] = []
+        #: How they write their answers; None: as the project's settings say.
+        self.serializer: str | None = None
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -213,6 +217,7 @@ class Workers:
             with app.connection_for_write() as connection:
                 mailbox = app.control.mailbox(connection)  # type: ignore[attr-defined]
                 mailbox.producer_pool = None
+                mailbox.serializer = self.serializer or mailbox.serializer
                 channel = connection.default_channel
                 # What the last worker of this name was asked and has not answered.
                 queue = mailbox.get_queue(hostname)(channel)

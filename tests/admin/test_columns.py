@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from datetime import timezone as dt_timezone
 from typing import Any
 
 import pytest
 from django.contrib import admin
 from django.db import connection
 from django.test import Client, RequestFactory
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from django_celery_monitor import conf
-from django_celery_monitor.admin import TaskMonitor
+from django_celery_monitor.admin import TaskMonitor, columns
 from django_celery_monitor.models import TaskState
+from django_celery_monitor.utils import fromtimestamp
 from tests.admin.conftest import TASKS, StaffClient
 from tests.celery import app
 from tests.factories import TaskStateFactory, UserFactory
@@ -125,6 +127,23 @@ def test_the_wait(operator: Client, seconds: float | None, expected: str) -> Non
     started = None if seconds is None else sent + timedelta(seconds=seconds)
     TaskStateFactory.create(sent_at=sent, started_at=started)
     assert cells(operator)["wait"] == expected
+
+
+@pytest.mark.usefixtures("db")
+def test_the_wait_in_the_hour_that_daylight_saving_repeats() -> None:
+    with override_settings(USE_TZ=False, TIME_ZONE="Europe/Berlin"):
+        sent, started = (
+            int(datetime(2026, 10, 25, *time, tzinfo=dt_timezone.utc).timestamp())
+            for time in ((0, 30), (1, 40))
+        )
+        task = TaskStateFactory.build(
+            worker=None,
+            sent_at=fromtimestamp(sent),
+            sent_us=sent * 1_000_000,
+            started_at=fromtimestamp(started),
+            started_us=started * 1_000_000,
+        )
+        assert columns.wait(task) == "4200.000 s"
 
 
 class OwnColumns(TaskMonitor):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from datetime import timezone as dt_timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from django.contrib.staticfiles import finders
 from django.utils import timezone
 
@@ -118,6 +120,8 @@ def test_the_state_of_a_worker_is_said_in_words(
     )
 
 
+# An hour later it may be tomorrow.
+@time_machine.travel(datetime(2026, 3, 2, 10, tzinfo=dt_timezone.utc), tick=False)
 def test_display_functions_of_a_task() -> None:
     task = TaskStateFactory.build(name=None, worker=None, eta=None)
     assert name(task) == "unknown"

@@ -7,13 +7,18 @@ import html
 import io
 import json
 import re
+import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
+from datetime import timezone as dt_timezone
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.test import AsyncClient, Client
+from django.conf import settings
+from django.http import HttpRequest
+from django.test import AsyncClient, Client, override_settings
+from django.utils import timezone, translation
 from pytest_django import DjangoAssertNumQueries
 
 from django_celery_monitor.admin import bounds, export
@@ -23,7 +28,7 @@ from tests.admin.conftest import TASKS, StaffClient
 from tests.celery import app
 from tests.factories import TaskStateFactory, UserFactory
 
-START = correct_awareness(datetime(2026, 3, 2, 10, 0, tzinfo=timezone.utc))
+START = correct_awareness(datetime(2026, 3, 2, 10, 0, tzinfo=dt_timezone.utc))
 EXPORT = f"{TASKS}export/"
 
 pytestmark = pytest.mark.django_db
@@ -121,6 +126,7 @@ def test_every_column_that_a_page_shows_is_exported() -> None:
         ('";=1', "\";'=1"),
         ("x;=1+1|cmd", "x;'=1+1|cmd"),
         ("x\n @sum", "x\n '@sum"),
+        ('x;" ;;= y;-|+', "x;\" ;;'= y;'-|'+"),
     ],
 )
 def test_no_text_is_a_formula(operator: Client, value: str, expected: str) -> None:
@@ -136,6 +142,40 @@ def test_no_text_is_a_formula(operator: Client, value: str, expected: str) -> No
     # JSON is what it is.
     (found,) = json.loads(text(operator, "format=json"))["tasks"]
     assert found["args"] == value
+
+
+def test_time_grows_with_the_length_of_a_text() -> None:
+    """A text of nothing but beginnings of cells is read once."""
+
+    def seconds(length: int) -> float:
+        began = time.perf_counter()
+        export.harmless("\n" * length)
+        return time.perf_counter() - began
+
+    short, long = (min(seconds(n) for _ in range(3)) for n in (4_000, 64_000))
+    assert long < 64 * short
+
+
+@pytest.mark.usefixtures("_at_most_ten")
+def test_it_is_in_the_time_zone_and_the_language_of_the_request(
+    operator: Client,
+) -> None:
+    create(11)
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, f"{__name__}.tokyo"]):
+        rows, notes = table(operator)
+    seen = {datetime.fromisoformat(row["tstamp"]).utcoffset() for row in rows}
+    assert seen == ({timedelta(hours=9)} if settings.USE_TZ else {None})
+    assert notes == ["Nach 10 Tasks abgeschnitten: Es passen noch mehr."]
+
+
+def tokyo(get_response: Any) -> Any:
+    """Answer requests in Japan's time and in German, and be gone afterwards."""
+
+    def answer(request: HttpRequest) -> Any:
+        with timezone.override("Asia/Tokyo"), translation.override("de"):
+            return get_response(request)
+
+    return answer
 
 
 @pytest.mark.parametrize("number", [0, 1, 9, 10, 11, 25])

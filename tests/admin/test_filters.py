@@ -13,8 +13,8 @@ import pytest
 import time_machine
 from django.test import Client
 
-from django_celery_monitor.admin import TaskMonitor, bounds, filters, newest
-from django_celery_monitor.models import TaskState, WorkerState
+from django_celery_monitor.admin import TaskMonitor, bounds, newest
+from django_celery_monitor.models import TaskState
 from django_celery_monitor.utils import correct_awareness
 from tests.admin.conftest import TASKS
 from tests.celery import app
@@ -368,14 +368,3 @@ def test_garbage_in_every_filter_is_no_error(operator: Client) -> None:
         ):
             response = operator.get(f"{TASKS}?{name}={value}")
             assert response.status_code in {200, 302}, (name, value)
-
-
-def test_workers_that_are_gone_are_not_too_many_to_list(
-    operator: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(filters, "MOST_WORKERS", 3)
-    for number in range(5):
-        WorkerStateFactory.create(last_heartbeat=ago(hours=number))
-    found = choices(get(operator), "worker")
-    last = WorkerState.objects.order_by("-last_heartbeat")[:3]
-    assert set(found) == {"All", "-", *map(str, last)}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.admin.models import DELETION, LogEntry
 from django.test import Client
 
+from django_celery_monitor.admin import worker_actions
 from django_celery_monitor.models import TaskState, WorkerState
 from tests.admin.conftest import (
     WORKERS,
@@ -19,6 +22,7 @@ from tests.factories import TaskStateFactory, WorkerStateFactory
 
 pytestmark = pytest.mark.django_db
 
+BUSY = "These workers have too many tasks to be forgotten:"
 ONLINE = "These workers are online and cannot be forgotten:"
 
 
@@ -79,3 +83,27 @@ def test_it_takes_the_permission_to_delete(operator: Client) -> None:
     assert WorkerState.objects.exists()
     html = operator.get(WORKERS).content.decode()
     assert 'value="forget_nodes"' not in html
+
+
+def test_those_with_many_tasks_stay_in_every_way(
+    keeper: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_actions, "MOST_TASKS", 2)
+    busy, gone = WorkerStateFactory.create_batch(2, last_heartbeat=None)
+    TaskStateFactory.create_batch(3, worker=busy)
+    page = keeper.post(f"{WORKERS}{busy.pk}/delete/", {"post": "yes"})
+    assert f"{busy.hostname}, which has too many tasks" in page.content.decode()
+    post_action(keeper, WORKERS, "delete_selected", busy, gone, post="yes")
+    assert WorkerState.objects.count() == 2
+    # Another one is forgotten all the same.
+    page = post_action(keeper, WORKERS, "forget_nodes", busy, gone)
+    assert told(page) == [BUSY]
+    assert told(confirm(keeper, WORKERS, page)) == ["1 worker was forgotten."]
+    assert list(WorkerState.objects.all()) == [busy]
+    assert told(act_alone(keeper, busy)) == [BUSY]
+
+
+def act_alone(client: Client, node: WorkerState) -> Any:
+    """Forget one worker; return the page that comes next."""
+    data = {"action": "forget_nodes", "_selected_action": node.pk}
+    return client.post(WORKERS, data, follow=True)

@@ -141,6 +141,15 @@ def test_a_worker_that_answers_in_part(
     assert "None." in html
 
 
+def test_a_worker_whose_answers_cannot_be_read(
+    superuser: Client, workers: Workers, worker: WorkerState
+) -> None:
+    workers.serializer = "pickle"
+    workers.start("a", **ANSWERS)
+    html = superuser.get(inspect_url(worker)).content.decode()
+    assert "stats: Refusing to deserialize" in html
+
+
 def test_the_broker_is_away(
     superuser: Client, worker: WorkerState, monkeypatch: pytest.MonkeyPatch
 ) -> None:

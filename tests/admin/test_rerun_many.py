@@ -11,6 +11,7 @@ from django.test import Client
 from kombu.transport import memory
 from pytest_django import DjangoAssertNumQueries
 
+from django_celery_monitor.sanitize import fit_identifier
 from tests.admin.conftest import (
     TASKS,
     Messages,
@@ -66,6 +67,29 @@ def test_nothing_is_left_to_run(runner: Client, sent: Messages) -> None:
     assert told(response) == ["The task cannot be run again: its name is unknown."]
 
 
+def test_a_name_that_was_cut_is_none(runner: Client, sent: Messages) -> None:
+    task = create(name=fit_identifier("shop." + "long_" * 60))
+    response = runner.get(run_url(task), follow=True)
+    assert told(response) == ["The task cannot be run again: its name was cut."]
+    page = post_action(runner, TASKS, "run_tasks_again", task, create())
+    assert "its name was cut" in str(next(iter(page.context["messages"])))
+
+
+def test_secrets_in_an_error_are_masked(
+    runner: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Router:
+        def route(self, *_: Any) -> None:
+            raise ValueError("no route for {'password': 'hunter2'}")
+
+    monkeypatch.setattr(app.amqp, "router", Router())
+    form = {"args": "[]", "kwargs": '{"password": "hunter2"}', "queue": ""}
+    page = runner.post(run_url(create()), form)
+    [message] = page.context["messages"]
+    assert "no route for" in str(message)
+    assert "hunter2" not in str(message)
+
+
 def test_what_cannot_be_sent_is_said(
     runner: Client, sent: Messages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,8 +114,9 @@ def test_the_broker_fails_in_the_middle(
     tries: list[object] = []
 
     def fail_second(self: Any, queue: str, *args: Any, **kwargs: Any) -> Any:
+        # Whoever listens to events gets those of sending in between.
         tries.append(queue)
-        if len(tries) == 2:
+        if tries.count("slow") == 2:
             raise ConnectionResetError("gone")
         return put(self, queue, *args, **kwargs)
 

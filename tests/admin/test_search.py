@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import re
 from urllib.parse import quote
 
@@ -13,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_celery_monitor.admin import search
-from tests.admin.conftest import TASKS
+from django_celery_monitor.sanitize import fit_identifier
+from tests.admin.conftest import TASKS, WORKERS, row_for
 from tests.factories import TaskStateFactory
 
 pytestmark = pytest.mark.django_db
@@ -158,12 +160,75 @@ def test_a_bad_search_is_not_acted_on(superuser: Client) -> None:
     task.refresh_from_db()
 
 
-@pytest.mark.parametrize("query", ["q=%00", "q=a%00", "name=%00", "queue=%00x"])
-def test_what_no_database_stores_is_refused(operator: Client, query: str) -> None:
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(
+            "q=%00",
+            "q=a%00",
+            "name=%00",
+            "queue=%00x",
+            "name__regex=(",
+            "args__iregex=x",
+        ),
+        *("tstamp__year=0", "tstamp__year=99999", "eta__year=99999999"),
+        *(f"worker={'0' * 20}{'9' * 30}", f"worker__id__exact={'0' * 5000}1"),
+    ],
+)
+def test_what_no_database_takes_is_refused(operator: Client, query: str) -> None:
     TaskStateFactory.create(name="there")
     response = operator.get(f"{TASKS}?{query}")
     assert response.status_code == 302
     assert response["Location"].endswith("?e=1")
+    assert operator.get(f"{TASKS}export/?format=csv&{query}").status_code == 400
+
+
+@pytest.mark.parametrize("url", [WORKERS, "/admin/celery_monitor/camerastate/"])
+@pytest.mark.parametrize("query", ["q=%00", "hostname=%00", "hostname__regex=("])
+def test_nor_is_it_of_other_lists(superuser: Client, url: str, query: str) -> None:
+    response = superuser.get(f"{url}?{query}")
+    assert response.status_code == 302
+    assert response["Location"].endswith("?e=1")
+
+
+@pytest.mark.parametrize("key", ["0" * 20 + "9" * 30, "0" * 5000 + "1"])
+@pytest.mark.parametrize("url", [TASKS, WORKERS])
+def test_no_row_has_a_key_of_so_many_digits(
+    operator: Client, url: str, key: str
+) -> None:
+    row_for(url)
+    data = {"action": "delete_selected", "_selected_action": key}
+    assert operator.post(url, data).status_code in {200, 302}
+
+
+def test_words_that_begin_ids_are_found_as_texts_too(operator: Client) -> None:
+    by_id = TaskStateFactory.create(task_id="482913aa")
+    by_text = TaskStateFactory.create(task_id="other", args="(482913,)")
+    response = operator.get(f"{TASKS}?q=482913")
+    page = response.content.decode()
+    assert set(response.context["cl"].result_list) == {by_id}
+    assert "These are the tasks whose ids begin with it." in page
+    [link] = re.findall(r'<a href="([^"]*)">Look for it as a text</a>', page)
+    response = operator.get(TASKS + html.unescape(link))
+    assert set(response.context["cl"].result_list) == {by_id, by_text}
+    assert "whose ids begin" not in response.content.decode()
+
+
+def test_an_id_that_was_cut_is_found(operator: Client) -> None:
+    TaskStateFactory.create(task_id=fit_identifier("x" * 300), name="long")
+    assert "long" in operator.get(f"{TASKS}?q={'x' * 300}").content.decode()
+
+
+def test_what_else_the_address_filters_by_is_said(operator: Client) -> None:
+    TaskStateFactory.create(exception="TimeoutError", name="late")
+    TaskStateFactory.create(exception="<b>", name="odd")
+    page = operator.get(f"{TASKS}?exception=TimeoutError&queue=").content.decode()
+    assert "<code>exception=TimeoutError</code>" in page
+    assert "Clear all filters" in page
+    page = operator.get(f"{TASKS}?exception=<b>&name=odd").content.decode()
+    assert '<code>exception=&lt;b&gt;</code> <a href="?name=odd">Remove</a>' in page
+    page = operator.get(f"{TASKS}?name=odd").content.decode()
+    assert "The address filters by this too" not in page
 
 
 @settings(

@@ -10,8 +10,18 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
+from django_celery_monitor.admin import TaskMonitor
 from django_celery_monitor.admin.calls import recall
-from tests.admin.conftest import WORKERS, Workers, act
+from django_celery_monitor.sanitize import fit_identifier
+from tests.admin.conftest import (
+    TASKS,
+    WORKERS,
+    Heard,
+    Workers,
+    act,
+    confirm,
+    post_action,
+)
 from tests.celery import app
 from tests.factories import TaskStateFactory, WorkerStateFactory
 
@@ -57,7 +67,7 @@ def test_what_a_project_masks_is_not_sent_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     task = TaskStateFactory.create()
-    monkeypatch.setitem(app.conf, "monitor_mask", partial(re.sub, "hunter2", "XXX"))
+    monkeypatch.setitem(app.conf, "monitor_mask", partial(re.sub, "hunter2", "hidden"))
     meta = {"args": ["hunter2", 1], "kwargs": {}}
     monkeypatch.setattr(
         "django_celery_monitor.admin.calls._from_backend",
@@ -67,3 +77,43 @@ def test_what_a_project_masks_is_not_sent_again(
     assert "masked" in call.problem
     assert "hunter2" not in call.args.text
     assert call.kwargs.value == {}
+
+
+def test_an_id_that_was_cut_is_no_workers(superuser: Client, heard: Heard) -> None:
+    cut = TaskStateFactory.create(task_id=fit_identifier("x" * 300))
+    other = TaskStateFactory.create()
+    page = post_action(superuser, TASKS, "revoke_tasks", cut, other)
+    assert "its id was cut" in str(next(iter(page.context["messages"])))
+    confirm(superuser, TASKS, page)
+    [command] = heard()
+    assert command["arguments"]["task_id"] == [other.task_id]
+
+
+def test_a_task_that_says_to_be_its_own_parent(superuser: Client) -> None:
+    task = TaskStateFactory.create(task_id="own", parent_id="own", root_id="own")
+    html = superuser.get(f"{TASKS}{task.pk}/change/").content.decode()
+    assert "Sent by" not in html
+    assert "Sent, or run again as:" not in html
+
+
+def test_a_blank_name_is_unknown(superuser: Client) -> None:
+    TaskStateFactory.create(name="  ")
+    assert ">unknown</a>" in superuser.get(TASKS).content.decode()
+
+
+def test_a_worker_tells_nothing_of_a_task_that_the_user_may_not_see(
+    superuser: Client, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = TaskMonitor.get_queryset
+    monkeypatch.setattr(
+        TaskMonitor,
+        "get_queryset",
+        lambda self, request: rows(self, request).exclude(name="pay"),
+    )
+    TaskStateFactory.create(task_id="hidden", name="pay")
+    worker = WorkerStateFactory.create(hostname="a")
+    task = {"id": "hidden", "name": "pay", "args": "('iban',)", "kwargs": "{}"}
+    workers.start("a", ping={"ok": "pong"}, active=[task, {**task, "id": "new"}])
+    html = superuser.get(f"{WORKERS}{worker.pk}/inspect/").content.decode()
+    assert "hidden" in html
+    assert html.count("iban") == 1

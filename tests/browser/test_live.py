@@ -45,7 +45,8 @@ def status(page: Page) -> Locator:
 
 
 def test_a_task_goes_from_received_to_success(shop: Shop, open_page: Open) -> None:
-    shop.send("build_report", 8, queue="slow")
+    # Long enough to get to the page of the next one.
+    shop.send("build_report", 20, queue="slow")
     page = open_page(TASKS)
     mark(page)
     task = shop.send("build_report", 1, queue="slow")
@@ -56,7 +57,7 @@ def test_a_task_goes_from_received_to_success(shop: Shop, open_page: Open) -> No
     state = page.locator("#content-main .celery-monitor-state").first
     expect(state).to_have_text("RECEIVED")
     mark(page)
-    expect(state).to_have_text("SUCCESS")
+    expect(state).to_have_text("SUCCESS", timeout=60_000)
     expect(page.locator("#content-main")).to_contain_text("Report built in 1 seconds")
     expect(status(page)).to_have_text("SUCCESS")
     assert "SUCCESS" in page.title()
@@ -198,6 +199,28 @@ def test_it_ends_when_the_user_is_logged_out(open_page: Open) -> None:
     page.context.clear_cookies()
     expect(status(page)).to_contain_text("no longer refreshed")
     expect(switch(page)).to_have_attribute("aria-pressed", "false")
+
+
+def test_another_page_in_its_place_is_not_shown(open_page: Open) -> None:
+    page = open_page(WORKERS)
+    login = '<title>Log in</title><body class="login"><div id="content">Who?</div>'
+    page.route("**/workerstate/", lambda route: route.fulfill(body=login))
+    expect(status(page)).to_contain_text("no longer refreshed")
+    expect(page.locator("#result_list")).to_be_visible()
+    assert "Log in" not in page.title()
+
+
+def test_the_tree_that_was_opened_stays(shop: Shop, open_page: Open) -> None:
+    task = shop.send("build_report", 4, queue="slow")
+    page = open_page(TASKS)
+    row(page, task).get_by_role("link", name="build_report").click()
+    page.get_by_role("link", name="Show the tasks around it").click()
+    tree = page.locator("#celery-monitor-tree")
+    expect(tree).to_contain_text("build_report")
+    state = page.locator("#content-main .celery-monitor-state").first
+    expect(state).to_have_text("SUCCESS")
+    expect(tree).to_be_visible()
+    expect(page.get_by_role("link", name="Show the tasks around it")).to_have_count(0)
 
 
 def test_an_empty_list_fills(shop: Shop, open_page: Open) -> None:

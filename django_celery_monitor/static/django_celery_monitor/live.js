@@ -238,8 +238,14 @@ function refresh(page, texts) {
         return state() === stateBefore ? "" : (state() ?? "");
     }
     const added = rowKeys(page).filter((key) => !before.has(key)).length;
-    const now = new Date().toLocaleTimeString(document.documentElement.lang);
+    // The time of the server, as in the rows.
+    const now = page.getElementById("celery-monitor-live")?.dataset.now;
     return added ? `${texts.new} ${added} (${now})` : "";
+}
+
+// Which of the admin's pages it is. Themes have classes of their own beside these.
+function kindOf(page) {
+    return [...page.body.classList].filter((name) => /^(app|model)-/.test(name)).join(" ");
 }
 
 function isBusy() {
@@ -302,6 +308,11 @@ function start(region) {
 
     function take(text) {
         const page = new DOMParser().parseFromString(text, "text/html");
+        if (kindOf(page) !== kindOf(document)) {
+            // A page to log in on, or one that says that nothing can be shown now.
+            stop(texts.ended);
+            return;
+        }
         const fresh = page.getElementById(region.id);
         const news = refresh(page, texts);
         if (news || failures) {
@@ -314,6 +325,8 @@ function start(region) {
             // A task that has ended does not change any more.
             turn(false);
             button.hidden = true;
+            // The page itself says how; this says it to those who hear the page.
+            region.classList.add("visually-hidden");
         }
     }
 

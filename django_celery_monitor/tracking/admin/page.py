@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -19,6 +20,7 @@ from django_celery_monitor.admin import live
 from django_celery_monitor.merge import Phase, phase
 from django_celery_monitor.models import TaskState
 from django_celery_monitor.tracking import launch
+from django_celery_monitor.tracking.registry import Registration
 
 from . import rows
 from .access import Tracked, find
@@ -74,7 +76,6 @@ def _view(
 def render(tracked: Tracked, history: History) -> TemplateResponse:
     """Return the page."""
     page = history.page
-    names = [registration.task_name for registration in tracked.registrations]
     monitor = tracked.monitor if tracked.may_open_tasks else None
     tasks = [
         {
@@ -89,7 +90,7 @@ def render(tracked: Tracked, history: History) -> TemplateResponse:
         {
             **context(tracked, _("Task Tracker")),
             "tasks": tasks,
-            "ambiguous": [name for name, n in Counter(names).items() if n > 1],
+            "ambiguous": ambiguous(tracked.registrations),
             "count": history.count,
             "is_cut": history.is_cut,
             "is_filtered": bool(history.chosen),
@@ -126,16 +127,20 @@ def launches(tracked: Tracked) -> list[tuple[str, str]]:
         return []
     url = tracked.url("task_tracker_launch")
     offered = list(launch.offered(tracked.model_admin.model))
-    names = [registration.task_name for registration in offered]
+    with_role = ambiguous(offered)
     return [
         (
-            r.task_name
-            if names.count(r.task_name) == 1
-            else f"{r.task_name} ({r.role})",
+            f"{r.task_name} ({r.role})" if r.task_name in with_role else r.task_name,
             f"{url}?{urlencode({'task': r.task_name, 'role': r.role})}",
         )
         for r in offered
     ]
+
+
+def ambiguous(registrations: Iterable[Registration]) -> set[str]:
+    """Return the names of the tasks that are registered in more than one role."""
+    names = Counter(registration.task_name for registration in registrations)
+    return {name for name, number in names.items() if number > 1}
 
 
 def revoke_url(tracked: Tracked, task: TaskState) -> str:
