@@ -54,8 +54,13 @@ def close_old_connections() -> None:
     """Close the connections that broke or are too old, as Django does per request."""
     for connection in connections.all(initialized_only=True):
         # In a test, or whoever else takes a snapshot within a transaction.
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
+        if connection.atomic_blocks:
+            continue
+        if connection.in_atomic_block:
+            # It was dead as a block was to begin, and Django has noted that it did.
+            connection.in_atomic_block = False
+            connection.close()
+        connection.close_if_unusable_or_obsolete()
 
 
 class Camera(RowByRow):

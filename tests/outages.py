@@ -59,6 +59,18 @@ class Before:
         return execute(sql, *arguments)
 
 
+def kill_connection(connection: Any) -> None:
+    """Have the database server end a connection of Django's, by another one."""
+    raw = connection.connection
+    statement = (
+        f"SELECT pg_terminate_backend({raw.info.backend_pid}, 5000)"
+        if connection.vendor == "postgresql"
+        else f"KILL {raw.thread_id()}"
+    )
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(statement)
+
+
 def refusal(number: int) -> Callable[[], None]:
     """Return what refuses a statement with an error number of MariaDB's."""
 

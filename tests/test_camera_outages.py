@@ -17,7 +17,7 @@ from django_celery_monitor.outbox import size_of
 from django_celery_monitor.utils import fromtimestamp
 from tests.cameras import Rowwise, Statements, at, make
 from tests.events import NOW, feed, received, worker_event
-from tests.outages import Outage, life_of, rows, saved
+from tests.outages import Outage, kill_connection, life_of, rows, saved
 
 pytestmark = pytest.mark.usefixtures("soon_after")
 
@@ -166,22 +166,6 @@ def test_worker_alone_that_was_not_saved_is_not_forgotten(cls: type[Camera]) -> 
     assert row.is_offline()
 
 
-def kill_connection() -> None:
-    """Have the database server end the connection of this test."""
-    kill = {
-        "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend({})"),
-        "mysql": ("SELECT connection_id()", "KILL {}"),
-    }
-    ask, end = kill[connection.vendor]
-    with connection.cursor() as cursor:
-        cursor.execute(ask)
-        (number,) = cursor.fetchone()
-    other = connection.copy()
-    with other.cursor() as cursor:
-        cursor.execute(end.format(number))
-    other.close()
-
-
 @pytest.mark.services("DATABASE_URL")
 @pytest.mark.parametrize("cls", [Camera, Rowwise])
 @pytest.mark.parametrize("statement", range(1, 6))
@@ -193,7 +177,7 @@ def test_connection_that_is_killed_is_replaced_and_nothing_is_lost(
 
     def execute(execute: Any, *args: Any) -> Any:
         if next(statements) == statement:
-            kill_connection()
+            kill_connection(connection)
         return execute(*args)
 
     camera = make(cls)
@@ -209,6 +193,35 @@ def test_connection_that_is_killed_is_replaced_and_nothing_is_lost(
         camera.capture()
     assert rows() == saved("id-1", "id-2")
     assert WorkerState.objects.get().pid == 4711
+    assert not camera.outbox
+
+
+@pytest.mark.services("DATABASE_URL")
+@pytest.mark.django_db(transaction=True)
+def test_first_shot_saves_all_once_connections_no_longer_die(
+    camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django takes a block for entered that a dead connection could not begin."""
+    commit = connection._commit  # type: ignore[attr-defined]
+
+    def dies() -> None:
+        commit()
+        kill_connection(connection)
+
+    feed(life_of("id-1", "id-2"), camera.state)
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_commit", dies)
+        for shot in range(saver.PATIENCE + 2):
+            with at(100 * shot):
+                camera.capture()
+    retried = camera.counters.retried
+    assert retried > 0
+
+    feed(life_of("id-3"), camera.state)
+    with at(1_000):
+        camera.capture()
+    assert camera.counters.retried == retried
+    assert rows() == saved("id-1", "id-2", "id-3")
     assert not camera.outbox
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import OperationalError
 from django.db.models import Model
 
+from tests.outages import kill_connection
 from tests.scratch import Scratch
 
 TASKS = "celery_monitor_taskstate"
@@ -43,20 +44,10 @@ class KilledAfter:
         result = execute(sql, *arguments)
         self.executed += 1
         if self.executed - 1 == self.number:
-            self.kill(self.database.connection.connection)
+            if self.database.vendor == "sqlite":
+                raise OperationalError("disk I/O error")
+            kill_connection(self.database.connection)
         return result
-
-    def kill(self, raw: Any) -> None:
-        """End a connection of the driver's from another one."""
-        if self.database.vendor == "sqlite":
-            raise OperationalError("disk I/O error")
-        statement = (
-            f"SELECT pg_terminate_backend({raw.info.backend_pid}, 5000)"
-            if self.database.vendor == "postgresql"
-            else f"KILL {raw.thread_id()}"
-        )
-        with self.database.connection._nodb_cursor() as cursor:
-            cursor.execute(statement)
 
 
 def kill_connections(database: Scratch) -> int:
