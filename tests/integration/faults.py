@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from celery.events import EventDispatcher
@@ -183,13 +183,20 @@ def end_processes(project: Project) -> None:
 # Cameras
 
 
-def told(project: Project, camera: Process) -> tuple[int, int]:
-    """Return how many events a watched camera has received, and how many of tasks."""
+class Told(NamedTuple):
+    """What a watched camera has counted so far."""
+
+    events: int = 0
+    tasks: int = 0
+    retried: int = 0
+
+
+def told(project: Project, camera: Process) -> Told:
+    """Return what a watched camera tells."""
     with suppress(FileNotFoundError):
-        path = project.folder / f"received-{camera.popen.pid}"
-        events, tasks = map(int, path.read_text().split())
-        return events, tasks
-    return 0, 0
+        text = (project.folder / f"told-{camera.popen.pid}").read_text()
+        return Told(*map(int, text.split()))
+    return Told()
 
 
 def received(project: Project, camera: Process) -> int:
@@ -197,7 +204,7 @@ def received(project: Project, camera: Process) -> int:
 
     Heartbeats that it was started with may come late.
     """
-    return told(project, camera)[1]
+    return told(project, camera).tasks
 
 
 def start_camera(
@@ -212,7 +219,7 @@ def start_camera(
 
     def heard() -> bool:
         assert camera.popen.poll() is None, camera.output()
-        return told(project, camera)[0] > 0
+        return told(project, camera).events > 0
 
     with project.dispatcher() as dispatcher:
         send_until(dispatcher, heard)

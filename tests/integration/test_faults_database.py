@@ -59,14 +59,6 @@ def end(project: Project, camera: Process) -> CameraState:
     return counted
 
 
-def outages(camera: Process) -> int:
-    """Return how often the camera has said that it cannot save."""
-    output = camera.output()
-    return output.count("The database cannot be used, ") + output.count(
-        "The shot failed"
-    )
-
-
 # Connections
 
 
@@ -76,7 +68,7 @@ def test_connections_killed_while_events_flow(project: Project) -> None:
 
     def noticed(before: int) -> bool:
         database_faults.kill_connections(project.database)
-        return outages(camera) > before
+        return faults.told(project, camera).retried > before
 
     with flow(project, Ledger()) as ledger:
         for outage in range(4):
@@ -224,11 +216,15 @@ def test_table_renamed_and_restored(project: Project) -> None:
     camera = start_camera(project)
     with flow(project, Ledger()) as ledger:
         for _ in range(5):
-            sent, said = len(ledger.sent), outages(camera)
+            sent = len(ledger.sent)
+            retried = faults.told(project, camera).retried
             with database_faults.renamed(project.database):
                 wait_for(lambda: len(ledger.sent) >= sent + 80)  # noqa: B023
                 # A camera on a slow machine may be in the middle of its longest wait.
-                wait_for(lambda: outages(camera) > said, seconds=60)  # noqa: B023
+                wait_for(
+                    lambda: faults.told(project, camera).retried > retried,  # noqa: B023
+                    seconds=60,
+                )
             wait_for(lambda: project.tasks.count() > sent, seconds=60)  # noqa: B023
 
     ledger.check(project)

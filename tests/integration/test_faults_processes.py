@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
 
@@ -161,10 +162,11 @@ def test_redis_restarted(redis: RedisServer, on_redis: Project) -> None:
     redis.start()
     wait_for(lambda: camera.output().count("Connected to") == 2)
     # By now it has told of all that it had received before.
-    before, _ = faults.told(on_redis, camera)
+    told = partial(faults.told, on_redis, camera)
+    before = told().events
 
     with on_redis.dispatcher() as dispatcher:
-        faults.send_until(dispatcher, lambda: faults.told(on_redis, camera)[0] > before)
+        faults.send_until(dispatcher, lambda: told().events > before)
         for number in range(50, 100):
             ledger.send(dispatcher, number)
 

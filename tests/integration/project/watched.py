@@ -18,9 +18,10 @@ from django_celery_monitor.camera import Camera
 class Watched(Camera):
     """The camera, which tells by files in the working folder, and is told.
 
-    ``received-<pid>`` has the number of events that it received, and how many of them
-    were about tasks. While there is a file ``hold`` it takes no shot. Once there is
-    ``die-<pid>`` it kills itself when it has written tasks and is about to commit them.
+    ``told-<pid>`` has the number of events that it received, how many of them were
+    about tasks, and how often it could not save. While there is a file ``hold`` it
+    takes no shot. Once there is ``die-<pid>`` it kills itself when it has written tasks
+    and is about to commit them.
     """
 
     _saves_tasks = False
@@ -42,10 +43,12 @@ class Watched(Camera):
         self._about_tasks += event["type"].startswith("task-")
 
     def _tell(self) -> None:
-        path = Path(f"received-{os.getpid()}")
+        path = Path(f"told-{os.getpid()}")
         while True:
             new = path.with_suffix(".new")
-            new.write_text(f"{self.counters.received} {self._about_tasks}")
+            counted = self.counters
+            told = (counted.received, self._about_tasks, counted.retried)
+            new.write_text(" ".join(map(str, told)))
             new.replace(path)
             time.sleep(0.05)
 
