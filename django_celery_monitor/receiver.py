@@ -15,6 +15,7 @@ from kombu import Connection, Queue
 from . import conf, guard
 from .counters import Counters
 from .reconnecting import Reconnecting
+from .sanitize import fit_identifier
 
 logger = get_logger(__name__)
 
@@ -153,9 +154,19 @@ class Receiver(Reconnecting):
         if event["timestamp"] > now:
             event["timestamp"] = now
         if self.for_state:
+            self._fit_hostname(event)
             return super().event_from_message(event, localize, *args, **kwargs)
         event["local_received"] = now
         return event["type"], event
+
+    def _fit_hostname(self, event: dict[str, Any]) -> None:
+        """Make the hostname fit for the State, which logs it as it is."""
+        hostname = event.get("hostname")
+        if not isinstance(hostname, str):
+            return
+        shown = hostname if hostname.isprintable() else repr(hostname)[1:-1]
+        event["hostname"] = fit = fit_identifier(shown)
+        self.counters.made_fit += fit != hostname
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Skip a message that cannot be decoded."""

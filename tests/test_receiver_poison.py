@@ -8,11 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import time_machine
+from celery.events.state import State
 from hypothesis import given
 from hypothesis import strategies as st
 
 from django_celery_monitor import guard
-from tests.events import received, task_event, worker_event
+from django_celery_monitor.sanitize import fit_identifier
+from tests.events import NOW, received, task_event, worker_event
 from tests.receivers import deliver, make_app, make_receiver
 
 #: What no event is; each must be skipped alone.
@@ -198,6 +201,29 @@ def test_sample_is_short_printable_and_tells_no_secret(
     assert len(message) < 500
     assert "no usable type" in message
     assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("hostname", "shown"),
+    [
+        ("celery@late\n[CRITICAL] \ud831", r"celery@late\n[CRITICAL] \ud831"),
+        ("celery@löwe 😀", "celery@löwe 😀"),
+        ("celery@" + "x" * 10_000, fit_identifier("celery@" + "x" * 10_000)),
+    ],
+    ids=["unprintable", "fit", "long"],
+)
+@time_machine.travel(NOW + 60, tick=False)
+def test_state_logs_a_hostname_that_is_short_and_in_one_line(
+    hostname: str, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Celery's State says whose clock differs, once for each hostname."""
+    state = State()
+    receiver = make_receiver(handler=state.event)
+    deliver(receiver, [worker_event(hostname=hostname)])
+    assert list(state.workers) == [shown]
+    (line,) = caplog.messages
+    assert f" from {shown} may mean" in line
+    assert receiver.counters.made_fit == (hostname != shown)
 
 
 def test_sample_of_what_cannot_be_shown() -> None:
