@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
@@ -11,6 +12,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import EmptyResultSet
+from django.db import NotSupportedError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext
@@ -23,6 +25,13 @@ from .replies import Conversation
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
+
+
+def is_stored(value: object) -> bool:
+    """Return whether a column can have a value: if it is a number, one of its own."""
+    if isinstance(value, float):
+        return isfinite(value)
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 class MonitorList(ChangeList):
@@ -57,12 +66,14 @@ class MonitorList(ChangeList):
             raise IncorrectLookupParameters
         rows = super().get_queryset(request, *args, **kwargs)
         try:
-            rows.query.sql_with_params()
+            _sql, parameters = rows.query.get_compiler(rows.db).as_sql()
         except EmptyResultSet:
-            pass
-        except ValueError as error:
+            return rows
+        except (ValueError, OverflowError, NotSupportedError) as error:
             # Such as a year that is none.
             raise IncorrectLookupParameters from error
+        if not all(map(is_stored, parameters)):
+            raise IncorrectLookupParameters
         return rows
 
 
