@@ -28,7 +28,9 @@ _CUT = re.compile(f"…[0-9a-f]{{{_DIGEST}}}$")
 # PostgreSQL refuses NUL; a lone surrogate cannot be encoded for any database; and what
 # turns the direction of writing has a text read as another one. Python's repr escapes
 # all of them.
-_UNFIT = re.compile("[\0\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+_REFUSED, _TURNING = "\0\ud800-\udfff", "\u202a-\u202e\u2066-\u2069"
+_UNSTORED = re.compile(f"[{_REFUSED}]")
+_UNFIT = re.compile(f"[{_REFUSED}{_TURNING}]")
 
 
 class Sanitizer:
@@ -163,20 +165,28 @@ class Sanitizer:
         return cut[: self._max_text]
 
 
-def fit_identifier(value: str, max_length: int = 255) -> str:
+def fit_identifier(
+    value: str, max_length: int = 255, *, unfit: re.Pattern[str] = _UNFIT
+) -> str:
     """Return a name or an id, the same for the same value, made fit.
 
     A value of more than ``max_length`` characters keeps its beginning and ends with
-    an ellipsis and a digest of it all.
+    an ellipsis and a digest of it all. The characters that ``unfit`` matches are
+    escaped.
     """
     if len(value) <= max_length and value.isascii() and "\0" not in value:
         return value
-    fit = _UNFIT.sub(_escape, value)
+    fit = unfit.sub(_escape, value)
     if len(fit) > max_length:
         digest = sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
         tail = f"…{digest[:_DIGEST]}"[-max_length:]
         fit = fit[: max_length - len(tail)] + tail
     return fit
+
+
+def fit_key(value: str, max_length: int) -> str:
+    """Return the text of a primary key, made fit for the database alone."""
+    return fit_identifier(value, max_length, unfit=_UNSTORED)
 
 
 def was_cut(value: str, max_length: int = 255) -> bool:

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_celery_monitor import conf
 from django_celery_monitor.models import TaskState, WorkerState
-from django_celery_monitor.sanitize import Sanitizer
+from django_celery_monitor.sanitize import Sanitizer, fit_identifier
 
 from . import actions, broker
 from .base import ModelMonitor
@@ -165,14 +165,14 @@ class Answers:
         """Return what the template shows."""
         may_see_tasks = self.tasks is not None
         lists = {name: self._tasks(name) for name in TITLES if name in self.answers}
-        ids = [task["id"] for tasks, _more in lists.values() for task in tasks]
+        ids = [task["task_id"] for tasks, _more in lists.values() for task in tasks]
         rows = self._rows(ids)
         known = self._known(ids)
         for tasks, _more in lists.values():
             for task in tasks:
-                row = rows.get(task["id"])
+                row = rows.get(task["task_id"])
                 task["pk"] = row and row.pk
-                if not may_see_tasks or (row is None and task["id"] in known):
+                if not may_see_tasks or (row is None and task["task_id"] in known):
                     task["call"] = ""
                 elif row and row.args is not None:
                     task["call"] = self._line(f"{row.args} {row.kwargs or ''}")
@@ -245,6 +245,8 @@ class Answers:
             tasks.append(
                 {
                     "id": self._line(task.get("id", "")),
+                    # As it is stored.
+                    "task_id": fit_identifier(str(task.get("id", ""))),
                     "name": self._line(task.get("name") or task.get("type", "")),
                     # Only the running ones come as the project lets them be shown.
                     "call": self._line(f"{args} {kwargs}") if name == "active" else "",

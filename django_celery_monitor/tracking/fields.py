@@ -15,7 +15,7 @@ from django.db.models.lookups import Exact
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.models.sql.where import AND, WhereNode
 
-from django_celery_monitor.sanitize import fit_identifier
+from django_celery_monitor.sanitize import fit_key
 
 if TYPE_CHECKING:
     _CharField = models.CharField[Any, Any]
@@ -37,7 +37,7 @@ class ObjectIdField(_CharField):
             return value
         text = super().get_prep_value(value)
         if isinstance(text, str) and self.max_length is not None:
-            return fit_identifier(text, self.max_length)
+            return fit_key(text, self.max_length)
         return text
 
     def get_db_prep_value(

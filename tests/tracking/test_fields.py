@@ -189,6 +189,14 @@ def test_uuid_is_stored_as_the_database_stores_it() -> None:
     assert (str(parcel.pk) if native else parcel.pk.hex) in stored
 
 
+@BOTH
+def test_text_that_turns_the_direction_of_writing_is_joined(relation: str) -> None:
+    warehouse = WarehouseFactory.create(code="a\u2066b")
+    link(warehouse, "MINE")
+    found = type(warehouse).objects.filter(**{f"{relation}__task__state": "MINE"})
+    assert list(found) == [warehouse]
+
+
 def test_long_text_keeps_its_beginning_and_differs_from_others() -> None:
     field = ObjectIdField(max_length=255)
     first, second = "x" * 300, "x" * 301
