@@ -19,11 +19,11 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_celery_monitor.models import TaskState
-from django_celery_monitor.sanitize import was_cut
 
 from . import actions
 from .base import ModelMonitor
 from .calls import Call, recall
+from .left_out import leave_out, task_line, without_name
 from .replies import LONGEST as LONGEST_LINE
 from .replies import listed
 from .run_form import RunForm
@@ -81,7 +81,7 @@ class RunTasks(ModelMonitor):
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
         if not self.has_view_permission(request, task):
             raise PermissionDenied
-        if why := nameless(task):
+        if why := without_name(task):
             text = gettext("The task cannot be run again: %(why)s.") % {"why": why}
             self.message_user(request, text, messages.WARNING)
             return HttpResponseRedirect(actions.page_url(self, task))
@@ -117,13 +117,9 @@ class RunTasks(ModelMonitor):
         if len(tasks) == 1 and not actions.confirmed(request):
             return HttpResponseRedirect(self.run_url(tasks[0]))
         calls = recall(tasks)
-        left_out = {task: self._why_not(task, calls[task.pk]) for task in tasks}
-        if incomplete := [
-            f"{task_line(t)}: {why}" for t, why in left_out.items() if why
-        ]:
-            title = gettext("These tasks are left out:")
-            self.message_user(request, listed(title, incomplete), messages.WARNING)
-            tasks = [task for task in tasks if not left_out[task]]
+        reasons = {task: without_name(task) or calls[task.pk].problem for task in tasks}
+        left_out = set(leave_out(self, request, reasons))
+        tasks = [task for task in tasks if task not in left_out]
         if not actions.confirmed(request):
             return self._confirm(request, queryset, tasks, calls)
         if not tasks:
@@ -135,10 +131,6 @@ class RunTasks(ModelMonitor):
         }
         self._run(request, known)
         return None
-
-    def _why_not(self, task: TaskState, call: Call) -> str:
-        """Return why a task cannot be run again as it was; "" if it can."""
-        return nameless(task) or call.problem
 
     def _confirm(
         self,
@@ -208,15 +200,3 @@ class RunTasks(ModelMonitor):
             yield format_html(
                 '{} <a href="{}?q={}">{}</a>', task.name, url, task_id, task_id
             )
-
-
-def nameless(task: TaskState) -> str:
-    """Return why nobody can tell the name of a task; "" if it is known."""
-    if not task.name:
-        return gettext("its name is unknown")
-    return gettext("its name was cut") if was_cut(task.name) else ""
-
-
-def task_line(task: TaskState) -> str:
-    """Return name and id of a task."""
-    return f"{task.name or gettext('unknown')} {task.task_id}"

@@ -6,31 +6,22 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
-from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_celery_monitor.models import TaskState
-from django_celery_monitor.sanitize import was_cut
 
 from . import actions, task_commands
 from .base import ModelMonitor
 from .forms import RateLimitForm, TimeLimitForm
-from .replies import listed
-from .rerun import RunTasks, task_line
+from .left_out import leave_out, without_id, without_name
+from .rerun import RunTasks
 
 #: Long texts, which actions do not read.
 TEXTS = ("args", "kwargs", "result", "traceback")
-
-
-def without_texts(tasks: Any) -> Any:
-    """Return the tasks that Django deletes, unread ones without their texts."""
-    if isinstance(tasks, QuerySet):
-        return tasks.defer(*TEXTS, "attempts")
-    return tasks
 
 
 class TaskActions(RunTasks, ModelMonitor):
@@ -103,11 +94,16 @@ class TaskActions(RunTasks, ModelMonitor):
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Return what would be deleted."""
-        return super().get_deleted_objects(without_texts(objs), request)
+        if isinstance(objs, QuerySet):
+            # In place: Django's action goes on with what is read here.
+            objs.query.add_deferred_loading((*TEXTS, "attempts"))
+        return super().get_deleted_objects(objs, request)
 
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        """Leave an entry in the log for each task."""
-        return super().log_deletions(request, without_texts(queryset))
+    def delete_queryset(
+        self, request: HttpRequest, queryset: QuerySet[TaskState]
+    ) -> None:
+        """Delete tasks; whoever listens to that gets all of them."""
+        super().delete_queryset(request, queryset.defer(None))
 
     def _revoke(
         self,
@@ -116,13 +112,8 @@ class TaskActions(RunTasks, ModelMonitor):
         command: actions.Command,
     ) -> HttpResponse | None:
         """Tell the workers of tasks whose ids they know."""
-        tasks = queryset.defer(*TEXTS)
-        if cut := [task for task in tasks if was_cut(task.task_id)]:
-            title = gettext("These tasks are left out:")
-            why = gettext("its id was cut")
-            lines = [f"{task_line(task)}: {why}" for task in cut]
-            self.message_user(request, listed(title, lines), messages.WARNING)
-            tasks = tasks.exclude(pk__in=[task.pk for task in cut])
+        actions.check_control(self, request)
+        tasks = self._without(request, queryset.defer(*TEXTS), without_id)
         return actions.run(self, request, tasks, command)
 
     def _limit(
@@ -134,14 +125,8 @@ class TaskActions(RunTasks, ModelMonitor):
         template: str,
     ) -> HttpResponse | None:
         """Ask for a limit of the tasks' names, and tell the workers."""
-        named = queryset.filter(name__gt="").defer(*TEXTS)
-        if nameless := queryset.count() - named.count():
-            text = ngettext(
-                "%(count)d task was left out: its name is unknown.",
-                "%(count)d tasks were left out: their names are unknown.",
-                nameless,
-            )
-            self.message_user(request, text % {"count": nameless}, messages.WARNING)
+        actions.check_control(self, request)
+        named = self._without(request, queryset.defer(*TEXTS), without_name)
         names = named.order_by("name").values_list("name", flat=True).distinct()
         count = names.count()
         shown = names[: actions.MAX_LISTED]
@@ -157,3 +142,15 @@ class TaskActions(RunTasks, ModelMonitor):
             listed=[(None, "", name) for name in shown],
             more=count - len(shown),
         )
+
+    def _without(
+        self,
+        request: HttpRequest,
+        tasks: QuerySet[TaskState],
+        reason: Callable[[TaskState], str],
+    ) -> QuerySet[TaskState]:
+        """Return the tasks without those that there is a reason to leave out."""
+        left_out = leave_out(self, request, {task: reason(task) for task in tasks})
+        if not left_out:
+            return tasks
+        return tasks.exclude(pk__in=[task.pk for task in left_out])

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.db.models.signals import post_delete
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries
 
 from django_celery_monitor.models import TaskState, WorkerState
@@ -85,6 +87,29 @@ def test_deletion_takes_the_permission(
     assert delete in deleter.get(f"{url}{row.pk}/change/").content.decode()
     assert deleter.post(delete, {"post": "yes"}).status_code == 302
     assert not model.objects.exists()
+
+
+def test_deletion_reads_the_texts_of_tasks_for_who_listens_alone(
+    superuser: Client, queries: CaptureQueriesContext
+) -> None:
+    first, *others = TaskStateFactory.create_batch(3, args="(1,)")
+    with queries:
+        post_action(superuser, TASKS, "delete_selected", *others)
+        post_action(superuser, TASKS, "delete_selected", *others, post="yes")
+    assert not [query for query in queries if "traceback" in query["sql"]]
+    assert TaskState.objects.get() == first
+
+    heard = []
+
+    def listen(instance: TaskState, **_: Any) -> None:
+        heard.append(instance.args)
+
+    post_delete.connect(listen, TaskState)
+    try:
+        post_action(superuser, TASKS, "delete_selected", first, post="yes")
+    finally:
+        post_delete.disconnect(listen, TaskState)
+    assert heard == ["(1,)"]
 
 
 def test_tasks_outlive_their_worker(superuser: Client) -> None:

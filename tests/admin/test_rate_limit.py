@@ -9,6 +9,7 @@ from django.test import Client
 
 from django_celery_monitor.admin import TaskMonitor
 from django_celery_monitor.admin.forms import RateLimitForm
+from django_celery_monitor.sanitize import fit_identifier
 from tests.admin.conftest import TASKS, Heard, act, confirm, post_action, told
 from tests.factories import TaskStateFactory
 
@@ -109,11 +110,17 @@ def test_an_error_is_shown_at_the_field_and_can_be_mended(
 
 def test_tasks_without_a_name_are_left_out(operator: Client, heard: Heard) -> None:
     named = TaskStateFactory.create(name="a")
-    nameless = TaskStateFactory.create_batch(2, name=None)
+    nameless = TaskStateFactory.create(name=None)
+    cut = TaskStateFactory.create(name=fit_identifier("n" * 300))
 
-    page = post_action(operator, TASKS, "rate_limit_tasks", named, *nameless)
-    left_out = "2 tasks were left out: their names are unknown."
-    assert told(page) == [left_out]
+    page = post_action(operator, TASKS, "rate_limit_tasks", named, nameless, cut)
+    (message,) = page.context["messages"]
+    assert told(page) == ["These tasks are left out:"]
+    for line in (
+        f"{cut.name} {cut.task_id}: its name was cut",
+        f"unknown {nameless.task_id}: its name is unknown",
+    ):
+        assert line in str(message)
     response = confirm(operator, TASKS, page, rate_limit="1/s")
     assert told(response) == [
         f"The workers were told the rate limit of 1 task name. {SILENCE}"
@@ -132,7 +139,7 @@ def test_nothing_is_left_of_tasks_without_a_name(
         follow=True,
     )
     assert told(response) == [
-        "1 task was left out: its name is unknown.",
+        "These tasks are left out:",
         "Nothing was done: none of the selected rows is left.",
     ]
     assert heard() == []

@@ -7,11 +7,14 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
-from django.test import Client
+from django.core.exceptions import PermissionDenied
+from django.test import Client, RequestFactory
 
 from django_celery_monitor.admin import TaskMonitor
 from django_celery_monitor.admin.calls import recall
+from django_celery_monitor.models import TaskState
 from django_celery_monitor.sanitize import fit_identifier
 from tests.admin.conftest import (
     TASKS,
@@ -23,7 +26,7 @@ from tests.admin.conftest import (
     post_action,
 )
 from tests.celery import app
-from tests.factories import TaskStateFactory, WorkerStateFactory
+from tests.factories import TaskStateFactory, UserFactory, WorkerStateFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -89,6 +92,18 @@ def test_an_id_that_was_cut_is_no_workers(superuser: Client, heard: Heard) -> No
     assert command["arguments"]["task_id"] == [other.task_id]
 
 
+def test_what_is_left_out_is_told_to_who_may_act_alone() -> None:
+    """A project's own action may call one of these, and ask for nothing."""
+    cut = TaskStateFactory.create(task_id=fit_identifier("x" * 300), name=None)
+    request = RequestFactory().post(TASKS)
+    request.user = UserFactory.create(is_staff=True)
+    monitor = TaskMonitor(TaskState, site)
+    for action in (monitor.revoke_tasks, monitor.rate_limit_tasks):
+        # It has no messages to leave one in.
+        with pytest.raises(PermissionDenied):
+            action(request, TaskState.objects.filter(pk=cut.pk))
+
+
 def test_a_task_that_says_to_be_its_own_parent(superuser: Client) -> None:
     task = TaskStateFactory.create(task_id="own", parent_id="own", root_id="own")
     html = superuser.get(f"{TASKS}{task.pk}/change/").content.decode()
@@ -101,8 +116,12 @@ def test_a_blank_name_is_unknown(superuser: Client) -> None:
     assert ">unknown</a>" in superuser.get(TASKS).content.decode()
 
 
+@pytest.mark.parametrize("task_id", ["hidden", "hidden" * 40, "hidden" * 60])
 def test_a_worker_tells_nothing_of_a_task_that_the_user_may_not_see(
-    superuser: Client, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    superuser: Client,
+    workers: Workers,
+    monkeypatch: pytest.MonkeyPatch,
+    task_id: str,
 ) -> None:
     rows = TaskMonitor.get_queryset
     monkeypatch.setattr(
@@ -110,9 +129,9 @@ def test_a_worker_tells_nothing_of_a_task_that_the_user_may_not_see(
         "get_queryset",
         lambda self, request: rows(self, request).exclude(name="pay"),
     )
-    TaskStateFactory.create(task_id="hidden", name="pay")
+    TaskStateFactory.create(task_id=fit_identifier(task_id), name="pay")
     worker = WorkerStateFactory.create(hostname="a")
-    task = {"id": "hidden", "name": "pay", "args": "('iban',)", "kwargs": "{}"}
+    task = {"id": task_id, "name": "pay", "args": "('iban',)", "kwargs": "{}"}
     workers.start("a", ping={"ok": "pong"}, active=[task, {**task, "id": "new"}])
     html = superuser.get(f"{WORKERS}{worker.pk}/inspect/").content.decode()
     assert "hidden" in html

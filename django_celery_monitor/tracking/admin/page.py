@@ -17,6 +17,7 @@ from django.views.decorators.http import require_safe
 
 from django_celery_monitor import conf
 from django_celery_monitor.admin import live
+from django_celery_monitor.admin.left_out import without_id
 from django_celery_monitor.merge import Phase, phase
 from django_celery_monitor.models import TaskState
 from django_celery_monitor.tracking import launch
@@ -145,7 +146,7 @@ def ambiguous(registrations: Iterable[Registration]) -> set[str]:
 
 def revoke_url(tracked: Tracked, task: TaskState) -> str:
     """Return where a task is revoked, nothing if there is nothing to revoke."""
-    if not (tracked.may_revoke and is_unfinished(task)):
+    if not (tracked.may_revoke and is_unfinished(task)) or without_id(task):
         return ""
     query = urlencode({"task": task.task_id})
     return f"{tracked.url('task_tracker_revoke')}?{query}"

@@ -12,6 +12,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_celery_monitor.admin import actions, display, task_commands
+from django_celery_monitor.admin.left_out import without_id
 from django_celery_monitor.models import TaskState
 
 from .access import Tracked, find
@@ -48,13 +49,13 @@ def view(
 
 
 def find_task(tracked: Tracked, task_id: str) -> TaskState:
-    """Return a task of the object; raise Http404 if it has none with this id."""
+    """Return a task of the object; raise Http404 if no worker knows one by this id."""
     link = None
     if "\0" not in task_id:
         link = (
             tracked.links.filter(task__task_id=task_id).select_related("task").first()
         )
-    if link is None:
+    if link is None or without_id(link.task):
         raise Http404
     return link.task
 

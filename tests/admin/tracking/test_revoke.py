@@ -9,6 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from django_celery_monitor.models import TaskState
+from django_celery_monitor.sanitize import fit_identifier
 from tests.admin.conftest import Heard, StaffClient, Workers, told
 from tests.admin.tracking.addresses import TASKS, revoke, tracker
 from tests.admin.tracking.launches import history_of
@@ -116,6 +117,17 @@ def test_tasks_of_other_objects_are_not_there(
     assert superuser.post(other_site, {"command": "revoke"}).status_code == 404
     assert heard() == []
     assert not LogEntry.objects.exists()
+
+
+def test_a_task_whose_id_was_cut_is_no_workers(
+    revoker: Client, heard: Heard, order: Order
+) -> None:
+    task = link(order, task__task_id=fit_identifier("y" * 300))
+    url = revoke(order, task.task_id)
+    assert revoker.get(url).status_code == 404
+    assert revoker.post(url, {"command": "revoke"}).status_code == 404
+    assert "Revoke" not in revoker.get(tracker(order)).content.decode()
+    assert heard() == []
 
 
 def test_the_broker_fails(
