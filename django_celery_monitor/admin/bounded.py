@@ -155,7 +155,7 @@ class TaskList(LookingList):
     @cached_property
     def _newest_values(self) -> dict[str, set[str | None]]:
         specs: list[Any] = self.filter_specs
-        columns = [each.field.name for each in specs if isinstance(each, RecentFilter)]
+        columns = [each.field_path for each in specs if isinstance(each, RecentFilter)]
         found = newest.distinct(self.root_queryset, bounds.LOOKED_AT, *columns)
         return {
             column: {values[place] for values in found}

@@ -118,13 +118,12 @@ class RecentFilter(AllValuesFieldListFilter):
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         """Yield what to choose, the one that is chosen included: it may be older."""
-        values = changelist.newest_values(self.field.name)
-        ordered = sorted(values, key=lambda value: (value is None, value or ""))
+        found = changelist.newest_values(self.field_path)
         # Anybody may send tasks of any names.
-        values = {*ordered[:MOST_VALUES], *({None} & values), *(self.lookup_val or ())}
-        ordered = sorted(values, key=lambda value: (value is None, value or ""))
+        values = sorted(str(value) for value in found - {None})[:MOST_VALUES]
+        values = sorted({*values, *(self.lookup_val or ())})
         # The admin would have them looked for in the whole table.
-        self.lookup_choices: Any = ordered
+        self.lookup_choices: Any = [*values, *(found & {None})]
         return super().choices(changelist)
 
 

@@ -97,9 +97,9 @@ class TaskListMonitor(ModelMonitor):
     def get_paginator(
         self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any
     ) -> Paginator[Any]:
-        """Return what counts and cuts, of all tasks the newest ones alone."""
-        # The history of a task comes through here as well.
-        if isinstance(queryset, QuerySet) and queryset.model is self.model:
+        """Return what counts and cuts; of tasks to choose one of, the newest alone."""
+        match = request.resolver_match
+        if match is not None and match.url_name == "autocomplete":
             queryset = queryset[: bounds.COUNTED]
         return super().get_paginator(request, queryset, *args, **kwargs)
 

@@ -25,18 +25,24 @@ from .replies import Conversation, listed
 #: Tasks that a worker may have that is forgotten: each of them is written.
 MOST_TASKS = 10_000
 
+#: Workers whose tasks one query counts, each in a column of its own: PostgreSQL has
+#: 1,664 columns at most, SQLite 2,000.
+AT_A_TIME = 100
+
 
 def with_many_tasks(nodes: Sequence[WorkerState]) -> list[str]:
     """Return the names of the workers that it would take long to forget."""
-    if not nodes:
-        return []
-    tasks = [node.taskstate_set.all() for node in nodes]
-    numbers = newest.counts(tasks, MOST_TASKS + 1)
-    return [
-        node.hostname
-        for node, number in zip(nodes, numbers, strict=True)
-        if number > MOST_TASKS
-    ]
+    found = []
+    for first in range(0, len(nodes), AT_A_TIME):
+        some = nodes[first : first + AT_A_TIME]
+        tasks = [node.taskstate_set.all() for node in some]
+        numbers = newest.counts(tasks, MOST_TASKS + 1)
+        found += [
+            node.hostname
+            for node, number in zip(some, numbers, strict=True)
+            if number > MOST_TASKS
+        ]
+    return found
 
 
 class WorkerActions(InspectWorkers, ModelMonitor):

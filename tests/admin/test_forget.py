@@ -85,9 +85,11 @@ def test_it_takes_the_permission_to_delete(operator: Client) -> None:
     assert 'value="forget_nodes"' not in html
 
 
+@pytest.mark.parametrize("at_a_time", [1, 100])
 def test_those_with_many_tasks_stay_in_every_way(
-    keeper: Client, monkeypatch: pytest.MonkeyPatch
+    keeper: Client, monkeypatch: pytest.MonkeyPatch, at_a_time: int
 ) -> None:
+    monkeypatch.setattr(worker_actions, "AT_A_TIME", at_a_time)
     monkeypatch.setattr(worker_actions, "MOST_TASKS", 2)
     busy, gone = WorkerStateFactory.create_batch(2, last_heartbeat=None)
     TaskStateFactory.create_batch(3, worker=busy)
