@@ -217,7 +217,7 @@ def test_state_logs_a_hostname_that_is_short_and_in_one_line(
     hostname: str, shown: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Celery's State says whose clock differs, once for each hostname."""
-    state = State()
+    state: Any = State()
     receiver = make_receiver(handler=state.event)
     deliver(receiver, [worker_event(hostname=hostname)])
     assert list(state.workers) == [shown]

@@ -41,9 +41,6 @@ NOT_OURS = [
     ["#changelist-search > div"],
 ]
 
-#: Milliseconds that Django's colours take to change.
-FADING = 300
-
 
 @pytest.fixture(scope="module")
 def tasks(shop: Shop, chromium: Any, session: Any) -> Iterator[dict[str, str]]:
