@@ -24,7 +24,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "tests/browser" in item.nodeid:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.integration)
-            item.add_marker(pytest.mark.timeout(120))
 
 
 @pytest.fixture(scope="package")

@@ -77,7 +77,7 @@ class Ledger:
             "missing": len(expected.keys() - rows.keys()),
         }
 
-    def check(self, project: Project, seconds: float = 30) -> None:
+    def check(self, project: Project, seconds: float = 60) -> None:
         """Wait until every task has ended in its row; compare all of them."""
         sent = len(self.sent)
         right = {"sent": sent, "rows": sent, "wrong": 0, "missing": 0}
@@ -234,7 +234,7 @@ def send_until(dispatcher: EventDispatcher, condition: Callable[[], object]) -> 
         return condition()
 
     # A camera that has lost its broker may wait for half a minute itself.
-    wait_for(beat, seconds=60)
+    wait_for(beat)
 
 
 def hold(project: Project) -> Path:

@@ -30,7 +30,7 @@ CAMERA = "django_celery_monitor.camera.Camera"
 OWN = ("CELERY_", "COV", "DATABASE_URL", "DJANGO_", "PYTEST")
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     """Return once ``condition`` is true; raise AssertionError when time is up."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -52,7 +52,7 @@ class Process:
 
     def wait(self) -> int:
         """Return the exit code, once there is one."""
-        return self.popen.wait(timeout=30)
+        return self.popen.wait(timeout=60)
 
     def output(self) -> str:
         """Return what the process has written so far."""

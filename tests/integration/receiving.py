@@ -50,7 +50,7 @@ class Receiving:
 
     def connected(self, process: Process, times: int = 1) -> None:
         """Return when a process has connected so many times."""
-        wait_for(lambda: process.output().count("Connected to") >= times, 20)
+        wait_for(lambda: process.output().count("Connected to") >= times)
         if self.direct.startswith("redis"):
             # kombu subscribes when it begins to wait; it skips what is empty.
             wait_for(lambda: self.publish_frame("") > 0)
@@ -91,7 +91,7 @@ class Receiving:
 
     def receives(self, process: Process, *uuids: str) -> None:
         """Return when a process has received these, sent before."""
-        wait_for(lambda: set(uuids) <= set(self.received(process)), 20)
+        wait_for(lambda: set(uuids) <= set(self.received(process)))
 
     def works(self, process: Process, task_id: str) -> None:
         """Return when a process receives what is sent, again and again."""
@@ -101,7 +101,7 @@ class Receiving:
             time.sleep(0.1)
             return task_id in self.received(process)
 
-        wait_for(comes, 20)
+        wait_for(comes)
 
     def stops(self, process: Process, within: float) -> None:
         """Have a process end by a signal; it must do so soon and in good order."""

@@ -23,7 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(120),
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc"),
 ]
 
@@ -146,7 +145,7 @@ def test_shows_every_outcome_until_sigterm(
 
     demo.process.send_signal(signal.SIGTERM)
 
-    assert demo.process.wait(timeout=30) == 0
+    assert demo.process.wait(timeout=60) == 0
     assert demo.processes() == set()
 
 
@@ -174,7 +173,7 @@ def test_ends_with_its_terminal_while_it_starts(
 
     demo.process.send_signal(signum)
 
-    assert demo.process.wait(timeout=30) == 0
+    assert demo.process.wait(timeout=60) == 0
     assert demo.processes() == set()
 
 
@@ -184,7 +183,7 @@ def test_refuses_a_port_that_is_taken(
     with (tmp_path / "log").open("w") as log, socket.socket() as other:
         other.bind(("127.0.0.1", port))
         other.listen()
-        assert start(log.fileno()).process.wait(timeout=30) == 1
+        assert start(log.fileno()).process.wait(timeout=60) == 1
     assert f"Port {port} cannot be used" in (tmp_path / "log").read_text()
 
 
@@ -194,5 +193,5 @@ def test_refuses_the_folder_of_a_demo_that_runs(
     (tmp_path / "var").mkdir()
     with (tmp_path / "log").open("w") as log, (tmp_path / "var/lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert start(log.fileno()).process.wait(timeout=30) == 1
+        assert start(log.fileno()).process.wait(timeout=60) == 1
     assert "already runs" in (tmp_path / "log").read_text()

@@ -18,7 +18,7 @@ from tests.integration.faults import Ledger, flow, projects, received, start_cam
 from tests.integration.processes import FILES, Project, wait_for
 from tests.scratch import scratch
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 
 durable = projects(("sqlite", "AMQP_URL"), ("server", "AMQP_URL"))

@@ -20,7 +20,7 @@ TASKS = 1000
 FINISHED = (states.SUCCESS, states.FAILURE, states.REVOKED, states.REJECTED)
 PREFIX = "tests.integration.project.tasks"
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.integration
 
 brokers = pytest.mark.parametrize(
     "broker",
@@ -139,7 +139,7 @@ def test_every_row_says_what_the_task_did(
         sent = [send(project, number) for number in range(TASKS)]
         finished = project.tasks.filter(state__in=FINISHED)
         ignored = project.tasks.filter(state=states.STARTED, name=f"{PREFIX}.ignore")
-        wait_for(lambda: finished.count() + ignored.count() == TASKS, 80)
+        wait_for(lambda: finished.count() + ignored.count() == TASKS, 120)
 
         check(project, {call["task_id"]: call for call in sent})
 

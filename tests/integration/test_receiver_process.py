@@ -149,7 +149,7 @@ def check_frozen(receiving: Receiving, server: RedisServer | Proxy) -> None:
     receiving.works(process, "first")
 
     server.freeze()
-    wait_for(lambda: "No connection" in process.output(), 20)
+    wait_for(lambda: "No connection" in process.output())
     server.thaw()
 
     receiving.connected(process, 2)

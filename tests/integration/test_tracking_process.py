@@ -19,7 +19,7 @@ from tests.integration import database_faults, faults
 from tests.integration.database_servers import Server
 from tests.integration.processes import FILES, Process, Project, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 SQLITE = ("sqlite", FILES)
 REDIS, RABBITMQ = ("server", "REDIS_URL"), ("server", "AMQP_URL")
