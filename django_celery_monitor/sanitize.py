@@ -165,15 +165,22 @@ class Sanitizer:
         return cut[: self._max_text]
 
 
-def fit_identifier(
-    value: str, max_length: int = 255, *, unfit: re.Pattern[str] = _UNFIT
-) -> str:
+def fit_identifier(value: str, max_length: int = 255) -> str:
     """Return a name or an id, the same for the same value, made fit.
 
     A value of more than ``max_length`` characters keeps its beginning and ends with
-    an ellipsis and a digest of it all. The characters that ``unfit`` matches are
-    escaped.
+    an ellipsis and a digest of it all.
     """
+    return _shortened(value, max_length, _UNFIT)
+
+
+def fit_key(value: str, max_length: int) -> str:
+    """Return the text of a primary key, made fit for the database alone."""
+    return _shortened(value, max_length, _UNSTORED)
+
+
+def _shortened(value: str, max_length: int, unfit: re.Pattern[str]) -> str:
+    """Return ``value`` without what ``unfit`` matches, and no longer than may be."""
     if len(value) <= max_length and value.isascii() and "\0" not in value:
         return value
     fit = unfit.sub(_escape, value)
@@ -182,11 +189,6 @@ def fit_identifier(
         tail = f"…{digest[:_DIGEST]}"[-max_length:]
         fit = fit[: max_length - len(tail)] + tail
     return fit
-
-
-def fit_key(value: str, max_length: int) -> str:
-    """Return the text of a primary key, made fit for the database alone."""
-    return fit_identifier(value, max_length, unfit=_UNSTORED)
 
 
 def was_cut(value: str, max_length: int = 255) -> bool:

@@ -82,7 +82,7 @@ class InspectWorkers(ModelMonitor):
             raise PermissionDenied
         worker = self.get_object(request, unquote(object_id))
         if worker is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
         if not self.has_view_permission(request, worker):
             raise PermissionDenied
         tasks = tasks_for(self.admin_site, request)

@@ -10,8 +10,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.db.models import Count, Max, Model, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotFound
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
@@ -82,7 +83,8 @@ def answer(
     ``facts`` returns what the page depends on, ``may_change`` whether a page with
     this context is to be refreshed, ``interval`` seconds after it was.
     """
-    if not interval or request.method != "GET":
+    if not interval or request.method != "GET" or IS_POPUP_VAR in request.GET:
+        # A row that comes later could not be chosen in a popup.
         return view()
     # Before the rows are read: what is written in between shows the next time.
     tag = etag(request, facts())
@@ -136,6 +138,17 @@ class LivePages(BaseAdmin):
         return self._refresh(
             request, lambda: view(request, object_id, form_url, extra_context)
         )
+
+    def _get_obj_does_not_exist_redirect(
+        self, request: HttpRequest, *args: Any
+    ) -> HttpResponse:
+        """Answer that a row is gone; the script cannot show a message about it."""
+        if HEADER in request.headers:
+            return HttpResponseNotFound()
+        response: HttpResponse = super()._get_obj_does_not_exist_redirect(  # type: ignore[misc]
+            request, *args
+        )
+        return response
 
     def _refresh(
         self, request: HttpRequest, view: Callable[[], HttpResponse]

@@ -78,7 +78,7 @@ class RunTasks(ModelMonitor):
             raise PermissionDenied
         task = self.get_object(request, unquote(object_id))
         if task is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
         if not self.has_view_permission(request, task):
             raise PermissionDenied
         if why := without_name(task):

@@ -118,14 +118,14 @@ def attempts(value: list[dict[str, Any]] | None) -> SafeString | None:
         '<ol class="celery-monitor-attempts">{}</ol>',
         format_html_join(
             "",
-            "<li>{} {}{}{}</li>",
+            '<li data-celery-monitor-key="{}">{} {}{}{}</li>',
             (attempt(said, number) for number, said in enumerate(value, 1)),
         ),
     )
 
 
 def attempt(said: dict[str, Any], number: int) -> tuple[Any, ...]:
-    """Return when an attempt failed, the type, the exception and the traceback."""
+    """Return a key, when an attempt failed, type, exception and traceback."""
     kind = exception_type(said["exception"])
     exception = said["exception"] and block(
         said["exception"], f"exception-{number}", gettext("exception")
@@ -139,6 +139,7 @@ def attempt(said: dict[str, Any], number: int) -> tuple[Any, ...]:
     )
     when = display.exact_time(from_microseconds(said["timestamp"]))
     return (
+        said["timestamp"],
         when,
         format_html("<strong>{}</strong>", kind) if kind else "",
         exception,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,11 +11,11 @@ from playwright.sync_api import TimeoutError as NothingHappenedError
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
-from tests.browser.pages import CAMERAS, TASKS, WORKERS, row
+from tests.browser.pages import CAMERAS, TASKS, WORKERS, choose, log_in, row
 from tests.browser.shop import Shop
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Route
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,11 @@ def test_a_task_goes_from_received_to_success(shop: Shop, open_page: Open) -> No
     state = page.locator("#content-main .celery-monitor-state").first
     expect(state).to_have_text("RECEIVED")
     mark(page)
+    bar = page.locator("#content-main svg").first
+    expect(bar).to_be_visible()
+    bar.evaluate("node => { node.marked = true; }")
     expect(state).to_have_text("SUCCESS", timeout=60_000)
+    assert bar.evaluate("node => node.marked")
     expect(page.locator("#content-main")).to_contain_text("Report built in 1 seconds")
     expect(status(page)).to_have_text("SUCCESS")
     assert "SUCCESS" in page.title()
@@ -126,7 +131,6 @@ def test_new_rows_are_said_and_rows_that_left_stay_while_selected(
     expect(status(page)).to_contain_text("New rows: 1 (")
     row(page, task).locator("input.action-select").check()
     other = open_page(f"{TASKS}?state__exact=STARTED")
-    expect(row(other, task)).to_be_visible()
     expect(row(other, task)).to_have_count(0)
     expect(row(page, task).locator("input.action-select")).to_be_checked()
     row(page, task).locator("input.action-select").uncheck()
@@ -220,7 +224,9 @@ def test_the_tree_that_was_opened_stays(shop: Shop, open_page: Open) -> None:
     state = page.locator("#content-main .celery-monitor-state").first
     expect(state).to_have_text("SUCCESS")
     expect(tree).to_be_visible()
-    expect(page.get_by_role("link", name="Show the tasks around it")).to_have_count(0)
+    page.get_by_role("link", name="Show them as they are now").click()
+    expect(tree).to_contain_text("SUCCESS")
+    expect(tree).to_have_count(1)
 
 
 def test_an_empty_list_fills(shop: Shop, open_page: Open) -> None:
@@ -230,6 +236,119 @@ def test_an_empty_list_fills(shop: Shop, open_page: Open) -> None:
     expect(row(page, task)).to_contain_text("SUCCESS")
     page.locator("#action-toggle").check()
     expect(page.locator(".action-counter").first).to_have_text("1 of 1 selected")
+
+
+def answer(page: Page, url: str, change: Callable[[str], str] = str) -> None:
+    """Have the server make the list anew each time, with a change to it."""
+
+    def handle(route: Route) -> None:
+        sent = route.request.headers
+        headers = {name: sent[name] for name in sent if name != "if-none-match"}
+        response = route.fetch(headers=headers)
+        route.fulfill(response=response, body=change(response.text()))
+
+    page.route(f"**{url}", handle)
+
+
+def is_refreshed(page: Page, times: int = 2) -> None:
+    """Wait until the page was refreshed, and what it did about it is done."""
+    for _ in range(times):
+        with page.expect_response(lambda response: response.ok):
+            pass
+    page.evaluate("new Promise(requestAnimationFrame)")
+
+
+def test_a_button_that_was_pressed_keeps_the_focus(shop: Shop, open_page: Open) -> None:
+    task = shop.send("send_receipt", 1)
+    page = open_page(TASKS)
+    expect(row(page, task)).to_contain_text("SUCCESS")
+    answer(page, TASKS)
+    is_refreshed(page)
+    button = row(page, task).get_by_role("button")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(button).to_have_class(re.compile("celery-monitor-copied"))
+    is_refreshed(page)
+    expect(button).to_be_focused()
+    expect(button).not_to_have_class(re.compile("celery-monitor-copied"))
+
+
+def test_a_list_that_empties_and_fills(shop: Shop, open_page: Open) -> None:
+    url = f"{TASKS}?name=shop.tasks.send_receipt"
+    task = shop.send("send_receipt", 1)
+    page = open_page(url)
+    expect(row(page, task)).to_contain_text("SUCCESS")
+    empty = f"{shop.address}{TASKS}?name=none"
+    for _ in range(2):
+        page.route(
+            "**/taskstate/?name=*",
+            lambda route: route.fulfill(response=route.fetch(url=empty)),
+        )
+        expect(page.locator("#result_list")).to_be_hidden()
+        # As when somebody goes back to the page.
+        page.evaluate("window.dispatchEvent(new Event('pageshow'))")
+        page.unroute("**/taskstate/?name=*")
+        expect(row(page, task)).to_be_visible()
+    number = page.locator("#result_list tbody tr").count()
+    page.locator("#action-toggle").check()
+    said = f"{number} of {number} selected"
+    expect(page.locator(".action-counter").first).to_have_text(said)
+
+
+def test_what_goes_above_the_list_does_not_move_it(shop: Shop, open_page: Open) -> None:
+    task = shop.send("send_receipt", 1)
+    page = open_page(TASKS, viewport={"width": 360, "height": 700})
+    expect(row(page, task)).to_contain_text("SUCCESS")
+    form = '<form id="changelist-form"'
+    note = '<p class="celery-monitor-note">A note</p>'
+    notes = [note]
+
+    def noted(text: str) -> str:
+        assert form in text
+        begin = text.index(">", text.index(form)) + 1
+        return text[:begin] + "".join(notes) + text[begin:]
+
+    answer(page, TASKS, noted)
+    expect(page.get_by_text("A note")).to_be_visible()
+    results = page.locator(".results")
+    results.evaluate("node => { node.scrollLeft = 40; }")
+    notes.clear()
+    expect(page.get_by_text("A note")).to_have_count(0)
+    assert results.evaluate("node => node.scrollLeft") == 40
+
+
+def test_a_link_that_has_the_focus_stays_the_same(shop: Shop, open_page: Open) -> None:
+    name = "shop.tasks.send_receipt"
+    task = shop.send("send_receipt", 1)
+    page = open_page(TASKS)
+    expect(row(page, task)).to_contain_text("SUCCESS")
+    page.reload()
+    link = page.locator("#changelist-filter").get_by_role("link", name=name)
+    link.focus()
+
+    def with_another(text: str) -> str:
+        choice = text.rindex("<li", 0, text.index(f'<a href="?name={name}"'))
+        return f'{text[:choice]}<li><a href="?name=a">Another</a></li>{text[choice:]}'
+
+    answer(page, TASKS, with_another)
+    expect(page.get_by_role("link", name="Another")).to_be_visible()
+    expect(link).to_be_focused()
+
+
+def test_forms_are_taken_after_another_login(shop: Shop, open_page: Open) -> None:
+    task = shop.send("send_receipt", 1)
+    page = open_page(TASKS)
+    expect(row(page, task)).to_contain_text("SUCCESS")
+    page.context.clear_cookies()
+    expect(status(page)).to_contain_text("no longer refreshed")
+    other = page.context.new_page()
+    log_in(other)
+    other.close()
+    switch(page).click()
+    is_refreshed(page, times=1)
+    row(page, task).locator("input.action-select").check()
+    choose(page, "revoke_tasks")
+    expect(page.get_by_role("heading", name="Revoke tasks")).to_be_visible()
 
 
 def test_without_javascript_it_is_a_plain_page(open_page: Open) -> None:

@@ -9,7 +9,9 @@ const TIMEOUT = 30_000;
 const MOST_GROWTH = 100;
 
 // What belongs to the user or to other scripts: the server does not know its state.
-const LEFT_ALONE = "[data-celery-monitor-live=off], .actions, input, select, textarea, script";
+const LEFT_ALONE =
+    "[data-celery-monitor-live=off], .actions, .celery-monitor-copied, input, select, textarea, script";
+const EMPTY = "data-celery-monitor-empty";
 const OWN_ATTRIBUTES = new Set(["aria-expanded", "aria-pressed", "hidden", "open", "style"]);
 
 // Some themes of the admin have no #content.
@@ -37,13 +39,33 @@ function keyOf(node) {
         const box = node.querySelector("input.action-select");
         return box ? box.value : node.querySelector("a[href]")?.getAttribute("href");
     }
-    return node.id;
+    if (node.localName === "li") {
+        return node.id || node.querySelector("a[href]")?.getAttribute("href");
+    }
+    return node.matches(".celery-monitor-choices a") ? node.getAttribute("href") : node.id;
 }
 
+// The keys of the children that have one, each another one.
+function keysOf(parent) {
+    const keys = new Map();
+    const times = new Map();
+    for (const child of parent.children) {
+        const key = keyOf(child);
+        if (key) {
+            const before = times.get(key) ?? 0;
+            times.set(key, before + 1);
+            keys.set(child, before ? `${key} ${before}` : key);
+        }
+    }
+    return keys;
+}
+
+// Rows and buttons have classes that the scripts give them.
 function isLike(node, other) {
     return (
         node.nodeName === other.nodeName &&
-        (node.className === other.className || node.localName === "tr")
+        (node.getAttribute("class") === other.getAttribute("class") ||
+            ["button", "tr"].includes(node.localName))
     );
 }
 
@@ -64,6 +86,7 @@ function update(node, fresh) {
         }
         return;
     }
+    node.removeAttribute(EMPTY);
     if (node.matches(LEFT_ALONE) || node.isEqualNode(fresh)) {
         return;
     }
@@ -83,12 +106,14 @@ function update(node, fresh) {
 }
 
 function updateChildren(parent, freshParent) {
-    const keys = new Set([...freshParent.children].map(keyOf).filter(Boolean));
+    const keys = keysOf(parent);
+    const freshKeys = keysOf(freshParent);
+    const wanted = new Set(freshKeys.values());
     const known = new Map();
     const held = new Set();
     for (const child of [...parent.children]) {
-        const key = keyOf(child);
-        if (key && keys.has(key)) {
+        const key = keys.get(child);
+        if (wanted.has(key)) {
             known.set(key, child);
         } else if (isHeld(child) || child.matches("[data-celery-monitor-live=off]")) {
             held.add(child);
@@ -101,7 +126,8 @@ function updateChildren(parent, freshParent) {
         while (held.has(next)) {
             next = next.nextSibling;
         }
-        const match = findMatch(fresh, next, known);
+        const key = freshKeys.get(fresh);
+        const match = key ? known.get(key) : findMatch(fresh, next, keys);
         if (!match) {
             const added = document.importNode(fresh, true);
             if (added.localName === "tr") {
@@ -109,6 +135,14 @@ function updateChildren(parent, freshParent) {
             }
             parent.insertBefore(added, next);
             continue;
+        }
+        // What was before it is gone. If it were moved, it would lose how it is scrolled.
+        while (!key && next !== match) {
+            const left = next;
+            next = next.nextSibling;
+            if (!held.has(left) && !keys.has(left)) {
+                remove(left);
+            }
         }
         if (match === next) {
             next = next.nextSibling;
@@ -120,33 +154,36 @@ function updateChildren(parent, freshParent) {
     while (next) {
         const left = next;
         next = next.nextSibling;
-        if (held.has(left)) {
-            continue;
-        }
-        const rows = left.querySelectorAll ? [...left.querySelectorAll("tbody tr")] : [];
-        if (rows.some(isHeld)) {
-            // The list is empty now, but for these.
-            rows.filter((row) => !isHeld(row)).forEach((row) => row.remove());
-        } else {
-            left.remove();
+        if (!held.has(left)) {
+            remove(left);
         }
     }
 }
 
-function findMatch(fresh, next, known) {
-    const key = keyOf(fresh);
-    if (key) {
-        return known.get(key);
-    }
+// The next element like a fresh one, which may have lost others before it; or the next
+// node of any other type.
+function findMatch(fresh, next, keys) {
     let candidate = next;
-    // An element may have lost one before it; what is left over is removed later.
     while (candidate && fresh.nodeType === Node.ELEMENT_NODE) {
-        if (isLike(candidate, fresh) && !keyOf(candidate)) {
+        if (isLike(candidate, fresh) && !keys.has(candidate)) {
             return candidate;
         }
         candidate = candidate.nextSibling;
     }
     return candidate && candidate.nodeType === fresh.nodeType ? candidate : null;
+}
+
+// The admin's script knows the list by its table and its actions. So those of an empty
+// list are hidden until there are rows again.
+function remove(node) {
+    const isElement = node.nodeType === Node.ELEMENT_NODE;
+    if (!isElement || !(node.matches(".actions") || node.querySelector("#result_list"))) {
+        node.remove();
+        return;
+    }
+    const rows = [...document.querySelectorAll("#result_list tbody tr")];
+    rows.filter((row) => !isHeld(row)).forEach((row) => row.remove());
+    node.toggleAttribute(EMPTY, !rows.some(isHeld));
 }
 
 function rowKeys(page) {
@@ -229,6 +266,13 @@ function refresh(page, texts) {
         }
     }
     document.title = page.title;
+    // Another one since somebody has logged in again.
+    const token = page.querySelector("input[name=csrfmiddlewaretoken]")?.value;
+    if (token) {
+        document.querySelectorAll("input[name=csrfmiddlewaretoken]").forEach((input) => {
+            input.value = token;
+        });
+    }
     updateActions(page, hadTable);
     if (focused !== document.activeElement && focused?.isConnected) {
         focused.focus({ preventScroll: true });
@@ -384,6 +428,8 @@ function start(region) {
         say("");
         remember(!isOn);
         if (isOn) {
+            // Much may have happened since, such as another session.
+            etag = "";
             ask();
         }
     });

@@ -1,5 +1,6 @@
-/* Loads the tree of a task into its page when its link is followed. Without this, and
-   where it fails, the link leads to the page of the tree. */
+/* Loads the tree of a task into its page when its link is followed, and anew when it is
+   followed again. Without this, and where it fails, the link leads to the page of the
+   tree. */
 "use strict";
 {
     async function load(link) {
@@ -9,13 +10,9 @@
         if (!response.ok || tree === null) {
             throw new Error("no tree");
         }
-        const place = link.closest(".celery-monitor-tree-place");
-        if (place === null) {
-            // It has come already: the link was followed twice.
-            return;
-        }
-        place.replaceChildren(document.adoptNode(tree));
-        // The link that had the focus is gone.
+        document.getElementById("celery-monitor-tree")?.remove();
+        link.closest(".celery-monitor-tree-place").append(document.adoptNode(tree));
+        link.textContent = link.dataset.again;
         tree.tabIndex = -1;
         tree.focus();
     }
