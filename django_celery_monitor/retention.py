@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -87,6 +87,8 @@ class Retention:
             worker_expires = timedelta(seconds=worker_expires)
         self._worker_expires = worker_expires
         self._deleter = Deleter(self.using)
+        #: What the last run has left to do.
+        self._steps: Iterator[tuple[Any, int]] | None = None
 
     @classmethod
     def from_settings(
@@ -104,24 +106,26 @@ class Retention:
         """Delete until nothing is left to delete; return what was deleted.
 
         No batch is begun once ``seconds`` have passed or ``stop()`` is true, and
-        the run then counts as not done. Raises OperationalError when the database
-        cannot be used; what was deleted until then stays deleted.
+        the run then counts as not done: the next one goes on from there. Raises
+        OperationalError when the database cannot be used; what was deleted until
+        then stays deleted.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         self._deleter.fit(self._tasks.all())
-
-        def over() -> bool:
+        # Where this one goes wrong, the next run begins anew.
+        steps, self._steps = self._steps or self._all_steps(), None
+        deleted: Counter[Any] = Counter()
+        step: tuple[Any, int] | None = (None, 0)
+        while step is not None:
+            model, number = step
+            deleted[model] += number
             late = deadline is not None and time.monotonic() >= deadline
-            return late or (stop is not None and stop())
-
-        tasks, done = self._run(self._task_batches(), over)
-        workers = 0
-        if done:
-            # Only now: what was just deleted no longer refers to them.
-            workers, done = self._run([self._worker_batches()], over)
-        if done:
-            _, done = self._run([self._link_batches()], over)
-        return Purged(tasks, workers, done)
+            if late or (stop is not None and stop()):
+                self._steps = steps
+                break
+            step = next(steps, None)
+        tasks, workers = deleted[self._task_model], deleted[self._worker_model]
+        return Purged(tasks, workers, done=step is None)
 
     def count(self) -> tuple[list[tuple[Collection[str], int]], int, int]:
         """Count what a run would delete, and delete nothing.
@@ -231,6 +235,8 @@ class Retention:
     ) -> Iterator[Batch]:
         """Yield the tasks of a set that have expired, the oldest of a state first."""
         for state in self._states(names):
+            # There may be many states without any: each is a step of its own.
+            yield Batch(self._tasks, (), {})
 
             def rows(state: str = state) -> models.QuerySet[Any]:
                 return self._tasks.expired(names, expires).filter(state=state)
@@ -277,17 +283,17 @@ class Retention:
                 yield state
             state = rows.filter(state__gt=state).first()
 
-    def _run(
-        self, sources: Iterable[Iterator[Batch]], over: Callable[[], bool]
-    ) -> tuple[int, bool]:
-        """Delete from each source in turn; return how many, and whether all."""
-        left, deleted = deque(sources), 0
-        while left:
-            if over():
-                return deleted, False
-            source = left.popleft()
-            if (batch := next(source, None)) is None:
-                continue
-            left.append(source)
-            deleted += self._deleter.delete(batch)
-        return deleted, True
+    def _all_steps(self) -> Iterator[tuple[Any, int]]:
+        """Delete batch by batch; yield of what model, and how many it were."""
+        # Workers after tasks: what was just deleted no longer refers to them.
+        for model, sources in (
+            (self._task_model, self._task_batches()),
+            (self._worker_model, [self._worker_batches()]),
+            (None, [self._link_batches()]),
+        ):
+            left = deque(sources)
+            while left:
+                source = left.popleft()
+                if (batch := next(source, None)) is not None:
+                    left.append(source)
+                    yield model, self._deleter.delete(batch)

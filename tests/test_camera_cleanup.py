@@ -136,6 +136,19 @@ def test_cleanup_in_the_timer_ends_for_the_next_shot_and_goes_on_after_it(
 
 
 @pytest.mark.django_db
+def test_one_cleanup_at_a_time_goes_on(
+    camera: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purged = Purged(0, 0, done=False)
+    monkeypatch.setattr(Retention, "run", lambda *_, **__: purged)
+    camera.cleanup()
+    camera.cleanup()  # the hourly one
+    first, second = camera.timer.entries
+    assert first.canceled
+    assert not second.canceled
+
+
+@pytest.mark.django_db
 def test_cleanup_waits_while_the_database_is_away(
     camera: Camera, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from django.utils import timezone
 
 from django_celery_monitor import deletion
 from django_celery_monitor.deletion import Batch, Deleter
-from django_celery_monitor.models import TaskState
+from django_celery_monitor.models import TaskState, WorkerState
 from django_celery_monitor.retention import Purged, Retention
 from tests.expired import HOUR, HOURLY, SUCCESS, Clock, kept, old_worker
+from tests.factories import TaskStateFactory
 
 
 def old_tasks(number: int, **columns: Any) -> None:
@@ -60,13 +62,35 @@ def test_nothing_is_begun_when_the_time_is_up(deletion_clock: Clock) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.usefixtures("small_batches", "deletion_clock")
-def test_sets_take_turns() -> None:
+@pytest.mark.usefixtures("small_batches")
+def test_sets_take_turns(deletion_clock: Clock) -> None:
     old_tasks(9)
     TaskState.objects.filter(task_id="id-8").update(state="FAILURE")
-    answers = iter([False] * 3 + [True])
-    assert Retention(HOURLY).run(stop=lambda: next(answers)).tasks == 3
+    deletion_clock.cost = 1
+    assert Retention(HOURLY).run(seconds=2.5).tasks == 3
     assert not TaskState.objects.filter(state="FAILURE").exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("small_batches", "deletion_clock")
+def test_a_run_goes_on_where_the_last_one_was_interrupted() -> None:
+    """However little each of them can do, as where there are many states."""
+    old_tasks(3)
+    for number in range(20):
+        TaskStateFactory.create(state=f"PROGRESS-{number}", worker=None)
+    old_worker()
+    cleaner = Retention(HOURLY, worker_expires=HOUR)
+    runs: list[Purged] = []
+    while not (runs and runs[-1].done):
+        answers = iter([False, True])
+        runs.append(cleaner.run(stop=partial(next, answers)))
+        assert len(runs) < 100
+    assert sum(run.tasks for run in runs) == 3
+    assert sum(run.workers for run in runs) == 1
+    assert not WorkerState.objects.exists()
+    # The next one begins anew.
+    old_tasks(1)
+    assert cleaner.run().tasks == 1
 
 
 @pytest.mark.django_db
