@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery.events.snapshot import Polaroid
 from celery.utils.log import get_logger
-from django.db import router
+from django.db import DatabaseError, router
 
 from .observation import Observer, from_task
-from .saver import UNUSABLE
+from .outbox import MAX_WORKERS
+from .saver import REFUSALS, UNUSABLE, takes_any
 from .utils import exact_microseconds, fromtimestamp
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class RowByRow(Polaroid):
         self._observed: Mapping[str, dict[str, Any]] = {}
         self._shooting = False
         self._left: dict[str, Worker] = {}
+        #: How often a row held up the shot, by its kind and key.
+        self._refused: dict[tuple[str, str], int] = {}
 
     @property
     def TaskState(self) -> type[models.TaskState]:  # noqa: N802 -- the name of 1.1.2
@@ -80,29 +83,39 @@ class RowByRow(Polaroid):
         Raises what ``on_shutter`` raises.
         """
         self._observed = observed
-        left = list(self._left)
+        left = list(self._left.items())
         try:
             self.on_shutter(state)
         finally:
             self._observed = {}
-        for hostname in left:  # which a subclass may have no use for
+        self._refused.clear()
+        for item in left:  # which a subclass may have no use for
+            self._forget(*item)
+
+    def _forget(self, hostname: str, worker: Worker) -> None:
+        """Forget a worker that is saved, unless it came and went again meanwhile."""
+        if self._left.get(hostname) is worker:
             self._left.pop(hostname, None)
 
     def on_node_leave(self, worker: Worker) -> None:
         """Keep a worker that went offline, since the State forgets it."""
+        self._left.pop(worker.hostname, None)
+        if len(self._left) >= MAX_WORKERS:
+            self._left.pop(next(iter(self._left), ""), None)
+            self.counters.dropped += 1
         self._left[worker.hostname] = worker
 
     def on_shutter(self, state: Any) -> None:
         """Save every worker and task of ``state``, a celery.events.state.State.
 
-        A value that the database refuses costs its own row alone. Raises
-        InterfaceError or OperationalError when the database cannot be used.
+        A value that the database refuses costs its own row alone. Raises what the
+        database raises when it cannot be used, or a table is not there.
         """
         self._shooting = True
         try:
             for left in list(self._left.items()):
                 self._save(self.handle_worker, left)
-                self._left.pop(left[0], None)
+                self._forget(*left)
             workers = {
                 hostname: self._save(self.handle_worker, (hostname, worker))
                 for hostname, worker in list(state.workers.items())
@@ -118,12 +131,25 @@ class RowByRow(Polaroid):
             row = handle(item, *args)
             self.counters.saved += row is not None
             return row
-        except UNUSABLE:
-            raise
-        except Exception:
+        except Exception as error:
+            if self._may_pass(handle.__name__, item[0], error):
+                raise
             self.counters.quarantined += 1
             logger.exception("Cannot save %.255r", item[0])
             return None
+
+    def _may_pass(self, handle: str, key: str, error: Exception) -> bool:
+        """Return whether the fault is not the row's: then all is kept."""
+        if isinstance(error, UNUSABLE):
+            refused = self._refused[handle, key] = (
+                self._refused.get((handle, key), 0) + 1
+            )
+            if refused < REFUSALS:
+                return True
+        elif not isinstance(error, DatabaseError):
+            return False
+        model = self.WorkerState if handle == "handle_worker" else self.TaskState
+        return not takes_any(model)
 
     # Saving one worker or task
 

@@ -90,9 +90,12 @@ class Saver:
 
     def _save_workers(self, batch: Batch, *, last: bool) -> None:
         for hostname, seen in batch.workers.items():
-            known = self._waiting.get(hostname)
+            known = self._waiting.pop(hostname, None)
             joined = seen if known is None else join_worker(known, seen)
             self._waiting[hostname] = joined
+        while len(self._waiting) > MAX_WORKERS:
+            del self._waiting[next(iter(self._waiting))]
+            batch.dropped += 1
         due = {h: seen for h, seen in self._waiting.items() if self._is_due(h, last)}
         if due:
             self._write_workers(due)
@@ -123,7 +126,7 @@ class Saver:
         }
         for chunk in _chunks(rows):
             self._bisect(WorkerState, chunk, WorkerState.objects.join_many)
-        self._find_ids(rows)
+            self._find_ids(chunk)
         now = time.monotonic()
         for hostname, seen in workers.items():
             # Whether it is offline, and comes back with the next sign of life.
@@ -193,7 +196,7 @@ class Saver:
                 self._bisect(model, dict(part), write)
             return
         # A table that is away, and back at any moment, takes no other row either.
-        if not self._takes_any(model, write):
+        if not takes_any(model):
             raise failed
         self._write_one(model, chunk, write)
 
@@ -207,7 +210,7 @@ class Saver:
         try:
             written = write(chunk)
         except Exception as error:
-            if not self._takes_any(model, write) or self._may_pass(chunk, error):
+            if not takes_any(model) or self._may_pass(chunk, error):
                 raise
             self._quarantine(model, chunk, error)
         else:
@@ -220,21 +223,6 @@ class Saver:
         (key,) = chunk
         refused = self._refused[key] = self._refused.get(key, 0) + 1
         return refused < REFUSALS
-
-    def _takes_any(
-        self, model: type[Row], write: Callable[[Mapping[str, Seen]], Written]
-    ) -> bool:
-        """Return whether the table takes a row that has nothing unusual."""
-        seen = {"state": "PENDING", "tstamp_us": 0, "tstamp": fromtimestamp(0)}
-        key = f"probe-{uuid.uuid4()}"
-        try:
-            with transaction.atomic(using=router.db_for_write(model)):
-                write({key: seen if model.__name__ == "TaskState" else {}})
-                raise _Rollback
-        except _Rollback:
-            return True
-        except Exception:  # noqa: BLE001 -- the answer is no
-            return False
 
     def _quarantine(
         self, model: type[Row], chunk: Mapping[str, Seen], error: Exception
@@ -252,6 +240,24 @@ class Saver:
     def _announce(self, model: type[Row], written: Written) -> None:
         self.counters.saved += len(written)
         announce(model, written)
+
+
+def takes_any(model: type[Row]) -> bool:
+    """Return whether the table of a model takes a row that has nothing unusual."""
+    seen = {"state": "PENDING", "tstamp_us": 0, "tstamp": fromtimestamp(0)}
+    rows: Any = model._default_manager
+    key = f"probe-{uuid.uuid4()}"
+    try:
+        with transaction.atomic(using=router.db_for_write(model)):
+            if model.__name__ == "TaskState":
+                rows.join_many({key: seen}, {})
+            else:
+                rows.join_many({key: {}})
+            raise _Rollback
+    except _Rollback:
+        return True
+    except Exception:  # noqa: BLE001 -- the answer is no
+        return False
 
 
 def announce(model: type[Row], written: Written) -> None:

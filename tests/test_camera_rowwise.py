@@ -10,6 +10,7 @@ from django.db.models.signals import post_save
 
 from django_celery_monitor.camera import Camera
 from django_celery_monitor.models import TaskState, WorkerState
+from django_celery_monitor.saver import REFUSALS
 from django_celery_monitor.utils import fromtimestamp
 from tests.cameras import Rowwise, at, make, succeeded
 from tests.events import NOW, feed, received, task_event, worker_event
@@ -37,6 +38,28 @@ def test_all_events_between_two_shots_are_saved_where_the_state_has_the_last() -
     camera.capture()
     attempts = TaskState.objects.get().attempts
     assert [a["exception"] for a in attempts or ()] == ["A()", "B()", "C()"]
+
+
+@pytest.mark.django_db
+def test_row_that_is_refused_does_not_hold_up_the_others() -> None:
+    """Some drivers say it of a value as if the database were away."""
+
+    class Picky(Rowwise):
+        def update_task(self, state: str, task_id: str, defaults: Any = None) -> Any:
+            if task_id == "id-0":
+                raise OperationalError(1366, "Incorrect string value")
+            return super().update_task(state, task_id, defaults)
+
+    camera = make(Picky)
+    feed([received(uuid=f"id-{number}") for number in range(5)], camera.state)
+    for shot in range(REFUSALS):
+        assert camera.counters.quarantined == 0
+        with at(100 * shot):
+            camera.capture()
+    assert camera.counters.quarantined == 1
+    ids = set(TaskState.objects.values_list("task_id", flat=True))
+    assert ids == {f"id-{number}" for number in range(1, 5)}
+    assert not camera.outbox
 
 
 @pytest.mark.parametrize("shots", [True, False])
