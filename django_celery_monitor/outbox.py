@@ -207,6 +207,7 @@ class Outbox:
                 batch.see_task(*seen.popitem(last=False))
         for hostname, about in new.workers.items():
             batch.see_worker(hostname, about)
+        batch.dropped += new.dropped
         batch.generation = new.generation
         with self._lock:
             self._measure_room()

@@ -42,6 +42,21 @@ def test_one_observation_waits_for_each_task_and_worker() -> None:
     assert worker["pid"] == 4711
 
 
+def test_workers_that_are_too_many_are_counted_whatever_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("django_celery_monitor.outbox.MAX_WORKERS", 10)
+    box = outbox()
+    for number in range(31):
+        box.see_worker(f"w{number}", {"first_seen": NOW})
+        if number % 8 == 7:
+            box.give_back(box.take())
+    batch = box.take()
+    kept = len(batch.workers)
+    box.done(batch)
+    assert (kept, box.counters.dropped) == (10, 21)
+
+
 def test_task_is_a_sign_of_life_of_its_worker_alone() -> None:
     box = outbox()
     box.see_task(*OBSERVER.task({**received(), "type": "task-sent"}))
