@@ -211,6 +211,10 @@ class Receiver(Reconnecting):
         if self._pending:
             self.acknowledge()
 
+    def is_owing(self) -> bool:
+        """Return whether the broker may wait for something to be acknowledged."""
+        return bool(self._pending)
+
     def forget(self) -> None:
         """Forget what is to be acknowledged: it comes again, by other numbers."""
         self._pending.clear()

@@ -75,6 +75,10 @@ class Reconnecting(EventReceiver):
     def acknowledge(self) -> None:
         """Acknowledge what is saved; may raise the errors of the connection."""
 
+    def is_owing(self) -> bool:
+        """Return whether the broker may wait for something to be acknowledged."""
+        return False
+
     def forget(self) -> None:
         """Forget what is to be acknowledged: it comes again, by other numbers."""
 
@@ -182,7 +186,8 @@ class Reconnecting(EventReceiver):
         except TimeoutError as exc:
             if exc.errno is not None:  # the connection's own, not that of the wait
                 raise
-            if self._heard and time.monotonic() - self._heard > self.stale_after:
+            quiet = self._heard and time.monotonic() - self._heard > self.stale_after
+            if quiet and not self.is_owing():
                 msg = f"nothing has arrived for {self.stale_after:.0f} seconds"
                 raise ConnectionError(msg) from exc
             return False

@@ -192,6 +192,22 @@ def test_connection_that_falls_silent_is_made_again_once(
     capture.wait_for("second")
 
 
+class Owing(Silent):
+    """A receiver that has more to acknowledge than its queue hands out."""
+
+    def is_owing(self) -> bool:
+        return True
+
+
+def test_connection_is_silent_while_something_is_to_be_acknowledged(
+    make_capture: MakeCapture,
+) -> None:
+    capture = make_capture(Owing)
+    capture.wait_for("first")
+    time.sleep(0.3)
+    assert capture.receiver.counters.reconnects == 0
+
+
 class Unreachable(Receiver):
     """A receiver whose broker is away."""
 

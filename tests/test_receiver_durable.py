@@ -80,6 +80,7 @@ def test_what_is_committed_is_acknowledged() -> None:
     receiver.on_decode_error(SimpleNamespace(delivery_tag=3), ValueError())
     receiver.on_iteration()
     assert acks == []
+    assert receiver.is_owing()
     outbox.generation = 2
     take(4)
     outbox.committed = 1
@@ -92,5 +93,6 @@ def test_what_is_committed_is_acknowledged() -> None:
     outbox.committed = 5
     receiver.acknowledge()
     assert acks == [3, 5]
+    assert not receiver.is_owing()
     receiver.acknowledge()
     assert acks == [3, 5]
