@@ -8,13 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from types import FrameType
 from typing import Any
 
 import django
 from celery.utils.log import get_logger
-from django.db import connections
+from django.db import Error, connections
 
 from . import conf, frozen
 from .counters import Counters, Reporter
@@ -50,17 +51,30 @@ DEFAULT_HANDLERS = {
 MAX_CLEANUP = 1.0
 
 
-def close_old_connections() -> None:
-    """Close the connections that broke or are too old, as Django does per request."""
+def close_old_connections(*, failed: bool = False) -> None:
+    """Close the connections that broke or are too old, as Django does per request.
+
+    Where the last shot has ``failed``, close all: one may be to a server that only
+    reads.
+    """
     for connection in connections.all(initialized_only=True):
         # In a test, or whoever else takes a snapshot within a transaction.
         if connection.atomic_blocks:
             continue
         if connection.in_atomic_block:
             # It was dead as a block was to begin, and Django has noted that it did.
-            connection.in_atomic_block = False
+            connection.in_atomic_block = connection.closed_in_transaction = False
+        elif not failed:
+            connection.close_if_unusable_or_obsolete()
+            continue
+        # It may be closed already.
+        with suppress(Error):
             connection.close()
-        connection.close_if_unusable_or_obsolete()
+
+
+def in_main_thread() -> bool:
+    """Return whether signals are handled in the thread that calls."""
+    return threading.current_thread() is threading.main_thread()
 
 
 class Camera(RowByRow):
@@ -158,7 +172,7 @@ class Camera(RowByRow):
         """
         self.django_setup()
         _ = self.expire_task_states  # a wrong setting ends the command, not a thread
-        if threading.current_thread() is threading.main_thread():
+        if in_main_thread():
             for signum, default in DEFAULT_HANDLERS.items():
                 if signal.getsignal(signum) is default:
                     signal.signal(signum, self._on_signal)
@@ -238,14 +252,17 @@ class Camera(RowByRow):
         batch = self.outbox.take()
         committed = None
         try:
-            close_old_connections()
+            close_old_connections(failed=self._backoff > 0)
             self._save_batch(batch)
             if batch.since is not None:
                 committed = time.time()
         except UNUSABLE as error:
             self._put_off(error)
-        except Exception as error:
-            # A table that is missing, or what a subclass raises: it may be mended.
+        except BaseException as error:
+            if not isinstance(error, Exception) and in_main_thread():
+                raise
+            # A table that is missing, or what a subclass raises: it may be mended. What
+            # is no Exception would end the thread of the timer without a word.
             logger.exception("The shot failed")
             self._put_off(error)
         finally:
@@ -273,7 +290,7 @@ class Camera(RowByRow):
             self._saver.save(batch, last=self._ends)
         self._next_try = self._backoff = 0.0
 
-    def _put_off(self, error: Exception) -> None:
+    def _put_off(self, error: BaseException) -> None:
         self.counters.retried += 1
         if not self._backoff:
             logger.warning("The database cannot be used, all is kept: %s", error)
@@ -286,6 +303,9 @@ class Camera(RowByRow):
     def cleanup(self) -> None:
         """Delete for a while what has expired, and go on later where more is left."""
         close_old_connections()
+        if self._next_cleanup is not None:
+            # The hourly one takes its place.
+            self._next_cleanup.cancel()
         self._cleanup_seconds = min(MAX_CLEANUP, self.freq / 2)
         self._cleaned = True
         try:

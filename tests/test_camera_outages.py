@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from asyncio import CancelledError
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError, ProgrammingError, connection
 from django.db.models.signals import post_save
 
 from django_celery_monitor import saver
@@ -223,6 +226,74 @@ def test_first_shot_saves_all_once_connections_no_longer_die(
     assert camera.counters.retried == retried
     assert rows() == saved("id-1", "id-2", "id-3")
     assert not camera.outbox
+
+
+@pytest.mark.services("DATABASE_URL")
+@pytest.mark.django_db(transaction=True)
+def test_each_shot_after_one_that_failed_has_a_connection_of_its_own(
+    camera: Camera,
+) -> None:
+    """The last one may be to a server that only reads for now."""
+    feed(life_of("id-1"), camera.state)
+    connection.ensure_connection()
+    connection.close_at = None  # as CONN_MAX_AGE = None has it
+    before = connection.connection
+    with Outage():
+        camera.capture()
+    assert connection.connection is before
+    with at(100):
+        camera.capture()
+    assert connection.connection is not before
+    assert rows() == saved("id-1")
+
+
+@pytest.mark.services("DATABASE_URL")
+@pytest.mark.django_db(transaction=True)
+def test_block_that_never_was_is_left_though_the_connection_was_closed_in_it(
+    camera: Camera,
+) -> None:
+    feed(life_of("id-1"), camera.state)
+    connection.ensure_connection()
+    connection.in_atomic_block = True
+    connection.close()
+    camera.capture()
+    assert rows() == saved("id-1")
+
+
+@pytest.mark.parametrize("cls", [Camera, Rowwise])
+@pytest.mark.django_db(transaction=True)
+def test_table_that_is_not_there_loses_nothing(cls: type[Camera]) -> None:
+    camera = make(cls)
+    feed(life_of("id-1", "id-2"), camera.state)
+    with Outage(error=ProgrammingError):
+        camera.capture()
+    assert camera.counters.quarantined == 0
+    with at(100):
+        camera.capture()
+    assert rows() == saved("id-1", "id-2")
+    assert camera.counters.quarantined == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_no_exception_does_not_end_the_thread_that_saves(
+    camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shoot() -> None:
+        camera.capture()
+        connection.close()
+
+    feed(life_of("id-1"), camera.state)
+    with monkeypatch.context() as patch:
+        patch.setattr(camera._saver, "save", mock.Mock(side_effect=CancelledError))
+        thread = threading.Thread(target=shoot)
+        thread.start()
+        thread.join(20)
+        with at(100), pytest.raises(CancelledError):
+            camera.capture()
+    assert camera.counters.retried == 1
+    with at(200):
+        camera.capture()
+    assert rows() == saved("id-1")
 
 
 # A listener of the project's own

@@ -135,6 +135,11 @@ class Backlog:
             while (observed := self._next()) is not None:
                 self._try(observed)
         finally:
+            with self._changed:
+                if self._thread is threading.current_thread():
+                    # It ends by what is no Exception; another one takes its place.
+                    self._thread, self._busy = None, False
+                    self._changed.notify_all()
             connections.close_all()
 
     def _next(self) -> Observed | None:

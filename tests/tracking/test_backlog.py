@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -31,7 +32,7 @@ class Writer:
     def __init__(self) -> None:
         self.written: list[str] = []
         self.tries = 0
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.go = threading.Event()
         self.go.set()
 
@@ -79,6 +80,21 @@ def test_thread_ends_when_nothing_is_left(backlog: Backlog, writer: Writer) -> N
         thread.join(20)
         assert not thread.is_alive()
     assert writer.written == ["0", "1"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_another_thread_takes_the_place_of_one_that_died(
+    backlog: Backlog, writer: Writer
+) -> None:
+    writer.error = CancelledError()
+    backlog.add(observed("lost"))
+    thread = backlog._thread
+    assert thread is not None
+    thread.join(20)
+    writer.error = None
+    backlog.add(observed("written"))
+    backlog.flush(20)
+    assert writer.written == ["written"]
 
 
 def test_too_many(
