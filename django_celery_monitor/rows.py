@@ -55,7 +55,7 @@ class RowByRow(Polaroid):
         self._observed: Mapping[str, dict[str, Any]] = {}
         self._shooting = False
         self._left: dict[str, Worker] = {}
-        #: How often a row held up the shot, by its kind and key.
+        #: How often a row held up the shot, by its model and key.
         self._refused: dict[tuple[str, str], int] = {}
 
     @property
@@ -132,23 +132,28 @@ class RowByRow(Polaroid):
             self.counters.saved += row is not None
             return row
         except Exception as error:
-            if self._may_pass(handle.__name__, item[0], error):
+            is_worker = handle == self.handle_worker
+            model = self.WorkerState if is_worker else self.TaskState
+            if self._may_pass(model, item[0], error):
                 raise
             self.counters.quarantined += 1
             logger.exception("Cannot save %.255r", item[0])
             return None
 
-    def _may_pass(self, handle: str, key: str, error: Exception) -> bool:
+    def _may_pass(
+        self,
+        model: type[models.TaskState | models.WorkerState],
+        key: str,
+        error: Exception,
+    ) -> bool:
         """Return whether the fault is not the row's: then all is kept."""
         if isinstance(error, UNUSABLE):
-            refused = self._refused[handle, key] = (
-                self._refused.get((handle, key), 0) + 1
-            )
-            if refused < REFUSALS:
+            row = model.__name__, key
+            self._refused[row] = self._refused.get(row, 0) + 1
+            if self._refused[row] < REFUSALS:
                 return True
         elif not isinstance(error, DatabaseError):
             return False
-        model = self.WorkerState if handle == "handle_worker" else self.TaskState
         return not takes_any(model)
 
     # Saving one worker or task
