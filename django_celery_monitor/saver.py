@@ -94,8 +94,8 @@ class Saver:
             joined = seen if known is None else join_worker(known, seen)
             self._waiting[hostname] = joined
         while len(self._waiting) > MAX_WORKERS:
+            # The batch has counted it, or its row is there for its next heartbeat.
             del self._waiting[next(iter(self._waiting))]
-            batch.dropped += 1
         due = {h: seen for h, seen in self._waiting.items() if self._is_due(h, last)}
         if due:
             self._write_workers(due)

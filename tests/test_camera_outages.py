@@ -13,7 +13,7 @@ import pytest
 from django.db import InterfaceError, OperationalError, ProgrammingError, connection
 from django.db.models.signals import post_save
 
-from django_celery_monitor import saver
+from django_celery_monitor import outbox, saver
 from django_celery_monitor.camera import MAX_BACKOFF, Camera
 from django_celery_monitor.models import TaskState, WorkerState
 from django_celery_monitor.outbox import size_of
@@ -338,6 +338,26 @@ def test_oldest_tasks_that_have_not_ended_go_first() -> None:
     flying = {f"flying-{number}": "RECEIVED" for number in (6, 7)}
     assert states == {f"done-{number}": "SUCCESS" for number in range(8)} | flying
     assert camera.counters.dropped == 6
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_are_bounded_through_an_outage(
+    camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (outbox, saver):
+        monkeypatch.setattr(module, "MAX_WORKERS", 10)
+    monkeypatch.setattr(saver, "CHUNK", 4)
+    with Outage():
+        for shot in range(4):
+            hosts = [f"celery@{shot}-{number}" for number in range(8)]
+            feed([worker_event(hostname=host) for host in hosts], camera.state)
+            with at(60 + 100 * shot):
+                camera.capture()
+            assert len(camera._saver._waiting) <= 10
+    with at(1_000):
+        camera.capture()
+    assert WorkerState.objects.count() == 10
+    assert camera.counters.dropped == 4 * 8 - 10
 
 
 def test_bytes_are_bounded_too() -> None:

@@ -207,6 +207,26 @@ def test_messages_wait_for_a_page_that_is_looked_at(operator: Client) -> None:
     assert text in operator.get(TASKS).content.decode()
 
 
+def test_a_task_that_is_gone_leaves_no_message_for_another_page(
+    operator: Client,
+) -> None:
+    task = TaskStateFactory.create(state="STARTED")
+    url, tag = change(task), tag_of(operator, change(task))
+    task.delete()
+    with time_machine.travel(NOW + timedelta(minutes=2), tick=False):
+        assert ask(operator, url, tag).status_code == 404
+        assert "exist" not in operator.get("/admin/").content.decode()
+        page = operator.get(url, follow=True).content.decode()
+    assert "Perhaps it was deleted?" in page
+
+
+def test_a_popup_stays(operator: Client) -> None:
+    """Django makes links choose their rows when it is opened, not later."""
+    TaskStateFactory.create()
+    assert REGION in operator.get(TASKS).content.decode()
+    assert REGION not in operator.get(f"{TASKS}?_popup=1").content.decode()
+
+
 def test_the_list_of_cameras_says_that_the_last_one_has_gone(viewer: Client) -> None:
     camera = CameraStateFactory.create()
     tag = tag_of(viewer, CAMERAS)
