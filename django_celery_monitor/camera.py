@@ -190,6 +190,8 @@ class Camera(RowByRow):
         # would complain of a signal that came just before SIG_IGN.
         for other in DEFAULT_HANDLERS:
             signal.signal(other, lambda *_: None)
+        # Where a destructor runs just now, Python drops the exception.
+        self._receiver.should_stop = True
         raise SystemExit(0)
 
     def cancel(self) -> None:
