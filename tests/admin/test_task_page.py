@@ -234,7 +234,7 @@ def test_attempts_show_the_type_first(operator: Client) -> None:
         ]
     )
     shown = row(page_of(operator, task), "attempts")
-    items = re.findall("<li>(.*?)</li>", shown, re.S)
+    items = re.findall("<li[^>]*>(.*?)</li>", shown, re.S)
     assert "<strong>ConnectionError</strong>" in items[0]
     assert "<details" not in items[0]
     assert "<strong>" not in items[1]
